@@ -1,0 +1,3 @@
+//! slimload, the load generator.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! slimline, a SLIM messaging node.

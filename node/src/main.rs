@@ -1,0 +1,3 @@
+//! The `slimline` command.
+
+fn main() {}
