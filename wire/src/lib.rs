@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod name;
+#[cfg(feature = "prost")]
+pub mod pb;
 
 pub use name::{ConnType, Name, NameId, Prefix};
