@@ -1,0 +1,65 @@
+//! How many checks a stage made, and how they went.
+
+use std::ops::AddAssign;
+
+/// Counts of one stage, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
+}
+
+impl Tally {
+    pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
+    pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+
+    /// Adds up every `test result:` line of a `cargo test` log; ignored tests count as skipped.
+    pub(crate) fn of_cargo_test(log: &str) -> Self {
+        let mut sum = Self::default();
+        for line in log.lines().filter_map(|line| line.trim_start().strip_prefix("test result: ")) {
+            let counts = line.split_once(". ").map_or(line, |(_, counts)| counts);
+            for count in counts.split(';') {
+                let mut words = count.split_whitespace();
+                let (Some(Ok(number)), Some(word)) = (words.next().map(str::parse::<u32>), words.next()) else {
+                    continue;
+                };
+                match word {
+                    "passed" => sum.passed += number,
+                    "failed" => sum.failed += number,
+                    "ignored" => sum.skipped += number,
+                    _ => {}
+                }
+            }
+        }
+        sum
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cargo_test_log_is_added_up() {
+        let log = "\
+running 2 tests
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
+test result: FAILED. 5 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s
+";
+        assert_eq!(Tally::of_cargo_test(log), Tally { passed: 7, failed: 4, skipped: 1 });
+    }
+
+    #[test]
+    fn a_log_without_results_counts_nothing() {
+        assert_eq!(Tally::of_cargo_test("error: could not compile"), Tally::default());
+    }
+}
