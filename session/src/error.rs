@@ -1,0 +1,204 @@
+//! What can go wrong, told so that the reader knows what to do.
+
+use std::time::Duration;
+
+use crate::name::Name;
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not three parts.
+    #[error("a name is written organisation/namespace/service, not {0:?}")]
+    Shape(String),
+    /// An empty part, or one with a slash.
+    #[error("name part {0:?} is empty or holds a slash")]
+    Part(String),
+    /// Received without hashes or without text.
+    #[error("name without hashes or without text")]
+    Missing,
+    /// The text is not what was hashed.
+    #[error("the text of the name does not hash to its components")]
+    TextAndHash,
+}
+
+/// Why an identity was refused, or could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The shared secret is too short to be an HMAC key.
+    #[error("the shared secret has {octets} octets, at least {min} are needed")]
+    SecretTooShort {
+        /// Octets given.
+        octets: usize,
+        /// Octets needed.
+        min: usize,
+    },
+    /// The identity's base name cannot be used in a token.
+    #[error("identity name {0:?} is empty, or holds a colon or white space")]
+    BaseName(String),
+    /// The token has the wrong shape.
+    #[error("malformed identity token: {0}")]
+    Malformed(&'static str),
+    /// The token's time lies ahead of ours.
+    #[error("identity token is dated {ahead_s} s ahead: compare the clocks")]
+    FromTheFuture {
+        /// Seconds ahead of this machine's clock.
+        ahead_s: u64,
+    },
+    /// The token ended.
+    #[error("identity token ended {since_s} s ago: compare the clocks, or let the peer make a new one")]
+    Expired {
+        /// Seconds since its end.
+        since_s: u64,
+    },
+    /// The MAC or signature is wrong: another secret or another key.
+    #[error("identity token was not made with our secret or a key we trust")]
+    WrongSecret,
+    /// Audience or issuer are not ours.
+    #[error("identity token is not for us: {0}")]
+    Foreign(&'static str),
+    /// A key could not be used.
+    #[error("key refused: {0}")]
+    Key(&'static str),
+    /// No signature key, so nothing can be signed.
+    #[error("this identity has no signature key: MLS and control messages need one")]
+    NoKey,
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system")]
+    Random,
+}
+
+/// Why a control message was not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IntegrityError {
+    /// Its token was refused.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Part of the message that is needed to check it is missing.
+    #[error("message without {0}")]
+    Missing(&'static str),
+    /// A name in it was refused.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The signature over the header does not verify.
+    #[error("header signature does not verify")]
+    HeaderSignature,
+    /// The signature over the payload does not verify.
+    #[error("payload signature does not verify")]
+    PayloadSignature,
+    /// The sender's name is not the one its identity derives.
+    #[error("the source name does not belong to identity {0:?}")]
+    NameAndIdentity(String),
+}
+
+/// What went wrong with encryption.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MlsError {
+    /// The library refused; the text is its reason.
+    #[error("{what}: {why}")]
+    Library {
+        /// What was tried.
+        what: &'static str,
+        /// The library's reason.
+        why: String,
+    },
+    /// A member's credential was refused.
+    #[error("credential of a member refused: {0}")]
+    Credential(#[from] IdentityError),
+    /// The credential's key is not the leaf's key.
+    #[error("the key in the credential is not the leaf's key")]
+    KeyMismatch,
+    /// No such member.
+    #[error("no such member in the group")]
+    NoMember,
+    /// We have no group yet, or no longer.
+    #[error("no group yet")]
+    NoGroup,
+    /// Not the kind of message that was expected.
+    #[error("not {0}")]
+    Kind(&'static str),
+}
+
+/// What a session says no with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The session ended.
+    #[error("session closed")]
+    Closed,
+    /// The session is closing and takes nothing more.
+    #[error("session is draining: no further publishes")]
+    Draining,
+    /// Only the moderator may do this.
+    #[error("only the moderator may {0}")]
+    NotModerator(&'static str),
+    /// Not for this kind of session.
+    #[error("{0} needs a group session")]
+    NotGroup(&'static str),
+    /// One instance per readable name.
+    #[error("participant already in group: {0}")]
+    AlreadyMember(Name),
+    /// Nobody of that name is in the group.
+    #[error("participant not found in group: {0}")]
+    NotMember(Name),
+    /// An invite, or the opening of a session, got no answer.
+    #[error(
+        "failed to add participant to session: {name} did not answer {stage} within {waited:?}; is it running and subscribed?"
+    )]
+    NoAnswer {
+        /// Who was asked.
+        name: Name,
+        /// Which request went unanswered.
+        stage: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A peer answered, but could not be admitted.
+    #[error("failed to add participant to session: {name}: {why}")]
+    Refused {
+        /// Who.
+        name: Name,
+        /// Why.
+        why: String,
+    },
+    /// The send window is full; publish again when a delivery completed.
+    #[error("{in_flight} messages await their acknowledgement; wait for one")]
+    WindowFull {
+        /// Messages in flight.
+        in_flight: usize,
+    },
+    /// Too many commands wait already.
+    #[error("{0} membership changes are queued already")]
+    TooManyCommands(usize),
+    /// Larger than any node takes.
+    #[error("message of {octets} octets, the path takes {limit}")]
+    TooLarge {
+        /// Octets of the whole message.
+        octets: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// This app does not send (its direction says so).
+    #[error("this application was created without the right to send")]
+    ReceiveOnly,
+    /// We were removed by the moderator, or it closed the session.
+    #[error("removed from the session by its moderator")]
+    Removed,
+    /// The peer is offline.
+    #[error("nobody is online to receive")]
+    NobodyOnline,
+    /// A state change is already on its way.
+    #[error("status change in progress")]
+    StatusChangeInProgress,
+    /// See [`MlsError`].
+    #[error(transparent)]
+    Mls(#[from] MlsError),
+    /// See [`IdentityError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// See [`IntegrityError`].
+    #[error(transparent)]
+    Integrity(#[from] IntegrityError),
+    /// See [`NameError`].
+    #[error(transparent)]
+    Name(#[from] NameError),
+}

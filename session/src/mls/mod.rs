@@ -1,0 +1,8 @@
+//! End-to-end encryption by MLS (RFC 9420): openmls behind our words. MLS lives here and nowhere else.
+
+mod group;
+mod provider;
+mod storage;
+
+pub use group::{Committed, Group, Opened};
+pub use provider::Crypto;
