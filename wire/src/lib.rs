@@ -1,8 +1,13 @@
 //! SLIM on the wire: bytes ⇄ meaning. No socket, no clock, no unsafe code.
 #![forbid(unsafe_code)]
 
+pub mod error;
+pub mod link;
+pub mod message;
 pub mod name;
 #[cfg(feature = "prost")]
 pub mod pb;
+pub mod proto;
 
+pub use error::{Reach, WireError};
 pub use name::{ConnType, Name, NameId, Prefix};

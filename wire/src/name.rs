@@ -18,6 +18,19 @@ impl NameId {
     /// Stands for every id of a prefix; on the wire all ones, or absent (`NULL_COMPONENT`).
     pub const ANY: Self = Self(u128::MAX);
 
+    /// From `id_0`, the high half, and `id_1`.
+    #[must_use]
+    pub const fn from_halves([high, low]: [u64; 2]) -> Self {
+        Self((high as u128) << 64 | low as u128)
+    }
+
+    /// `id_0`, the high half, and `id_1`.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    pub const fn halves(self) -> [u64; 2] {
+        [(self.0 >> 64) as u64, self.0 as u64]
+    }
+
     /// Whether this is [`NameId::ANY`].
     #[must_use]
     pub const fn is_any(self) -> bool {
@@ -67,6 +80,28 @@ pub enum ConnType {
     Peer = 2,
     /// Application to its first node.
     Edge = 3,
+}
+
+impl ConnType {
+    /// The kind behind a `LinkConnectionType`; unknown numbers are Remote.
+    #[must_use]
+    pub const fn from_wire(number: u32) -> Self {
+        match number {
+            1 => Self::Peer,
+            2 => Self::Edge,
+            _ => Self::Remote,
+        }
+    }
+
+    /// As a `LinkConnectionType`; Local never travels and would be written as Remote.
+    #[must_use]
+    pub const fn to_wire(self) -> u32 {
+        match self {
+            Self::Local | Self::Remote => 0,
+            Self::Peer => 1,
+            Self::Edge => 2,
+        }
+    }
 }
 
 #[cfg(test)]

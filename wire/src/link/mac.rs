@@ -1,0 +1,351 @@
+//! The header MAC: HMAC-SHA256 over a pre-image of the header, verified on the way in and made anew on the way out.
+//!
+//! It is the largest cost of a message after the kernel's, so the keyed states of HMAC are kept for the life of the link,
+//! and for each flow (a source and a destination) the hash state behind the names, which stay while identities change
+//! in every message.
+
+use super::LinkKey;
+use crate::error::WireError;
+use crate::message::{Header, MAC_OCTETS, NameView, parse};
+use sha2::block_api::compress256;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// What every pre-image begins with.
+const DOMAIN: &[u8; 15] = b"SLIM-DP-HDR-v1\0";
+
+/// Flows whose hash state a link remembers.
+pub const FLOWS_MAX: usize = 64;
+const _: () = assert!(FLOWS_MAX.is_power_of_two(), "slots are found by mask");
+
+/// The longest pair of encoded names that is remembered; longer ones are hashed anew every time.
+const FLOW_KEY_OCTETS_MAX: usize = 256;
+
+/// Whether `recv_from` and `forward_to` feed the pre-image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopFields {
+    /// As the previous hop sent them: to verify.
+    AsReceived,
+    /// As the next hop will see them, not at all: to sign.
+    Cleared,
+}
+
+/// The MAC state of one link; key material, wiped when dropped.
+///
+/// Bounds: [`FLOWS_MAX`] flows of some 360 octets each, reached only by a link that has that many.
+pub struct HeaderMac {
+    keyed: Keyed,
+    /// The pre-image up to the names: domain, length and link id.
+    head: Box<[u8]>,
+    /// Direct-mapped; grows by doubling when two flows meet in one slot.
+    flows: Vec<Flow>,
+    /// What is hashed next; kept for its allocation.
+    buffer: Vec<u8>,
+}
+
+impl HeaderMac {
+    /// The state of a fresh link.
+    ///
+    /// # Panics
+    /// If `link_id` is longer than 4 GiB.
+    #[must_use]
+    pub fn new(key: &LinkKey, link_id: &str) -> Self {
+        let mut head = Vec::with_capacity(DOMAIN.len() + 4 + link_id.len());
+        head.extend_from_slice(DOMAIN);
+        put_text(link_id, &mut head);
+        Self { keyed: Keyed::new(key.as_octets()), head: head.into(), flows: Vec::new(), buffer: Vec::new() }
+    }
+
+    /// The tag of a header as it leaves with `ttl`.
+    ///
+    /// Source: slim-wire §4.4; the `hmac` crate over [`preimage`] is the oracle (`tests/link_mac.rs`).
+    pub fn tag(&mut self, header: &Header<'_>, ttl: u32, hop: HopFields) -> [u8; MAC_OCTETS] {
+        let (mut state, hashed) = self.enter_flow(header);
+        put_varying(header, ttl, hop, &mut self.buffer);
+        pad(hashed, &mut self.buffer);
+        compress256(&mut state, self.buffer.as_chunks().0);
+        self.keyed.finish(state)
+    }
+
+    /// Whether the header carries the tag it should, in constant time; without a tag it does not.
+    pub fn verify(&mut self, header: &Header<'_>) -> bool {
+        let Some(mac) = header.header_mac else { return false };
+        let tag = self.tag(header, header.ttl, HopFields::AsReceived);
+        tag.ct_eq(mac).into()
+    }
+
+    /// The hash state behind both names, with the octets that did not fill a block in `buffer`; and how many octets
+    /// are hashed into the state.
+    #[inline]
+    fn enter_flow(&mut self, header: &Header<'_>) -> (State, usize) {
+        let names = [header.source.encoded, header.destination.encoded];
+        let spread = spread(header);
+        if let Some(flow) = self.flows.get(slot(spread, self.flows.len()))
+            && flow.is_of(names)
+        {
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&flow.tail[..usize::from(flow.tail_length)]);
+            return (flow.state, flow.hashed as usize);
+        }
+        self.begin_flow(header, names, spread)
+    }
+
+    #[cold]
+    fn begin_flow(&mut self, header: &Header<'_>, names: [&[u8]; 2], spread: u64) -> (State, usize) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&self.head);
+        put_name(&header.source, &mut self.buffer);
+        put_name(&header.destination, &mut self.buffer);
+        let mut state = self.keyed.inner;
+        let (blocks, tail) = self.buffer.as_chunks();
+        compress256(&mut state, blocks);
+        let hashed = BLOCK_OCTETS + blocks.len() * BLOCK_OCTETS; // the keyed block counts
+        if let Some(flow) = Flow::new(names, spread, state, hashed, tail) {
+            self.remember(flow);
+        }
+        let tail_at = hashed - BLOCK_OCTETS;
+        self.buffer.drain(..tail_at);
+        (state, hashed)
+    }
+
+    fn remember(&mut self, flow: Flow) {
+        if self.flows.is_empty() {
+            self.flows.push(Flow::EMPTY);
+        }
+        let mut at = slot(flow.spread, self.flows.len());
+        while self.flows[at].is_taken() && self.flows.len() < FLOWS_MAX && self.flows[at].spread != flow.spread {
+            let mut wider = vec![Flow::EMPTY; self.flows.len() * 2];
+            for flow in self.flows.iter().filter(|flow| flow.is_taken()) {
+                wider[slot(flow.spread, self.flows.len() * 2)] = flow.clone();
+            }
+            self.flows = wider; // the old ones wipe themselves
+            at = slot(flow.spread, self.flows.len());
+        }
+        self.flows[at] = flow;
+    }
+}
+
+impl std::fmt::Debug for HeaderMac {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("HeaderMac").field("flows", &self.flows.len()).finish_non_exhaustive()
+    }
+}
+
+/// Signs a message that was built with a placeholder of 32 octets.
+///
+/// Errors: a message that does not parse. One without a header, or without a placeholder, is left as it is.
+pub fn sign(message: &mut [u8], mac: &mut HeaderMac) -> Result<(), WireError> {
+    let view = parse(message)?;
+    if let Some(header) = view.header()
+        && let Some(patch) = header.patch()
+    {
+        let ttl = header.ttl;
+        let tag = mac.tag(header, ttl, HopFields::Cleared);
+        patch.apply(message, ttl, &tag);
+    }
+    Ok(())
+}
+
+/// Appends the whole pre-image of a header: what the tag is a MAC of.
+///
+/// The fast road in [`HeaderMac`] never has it in one piece; tests and tools do.
+/// Source: slim-wire §4.4; integers are little-endian.
+pub fn preimage(link_id: &str, header: &Header<'_>, ttl: u32, hop: HopFields, out: &mut Vec<u8>) {
+    out.extend_from_slice(DOMAIN);
+    put_text(link_id, out);
+    put_name(&header.source, out);
+    put_name(&header.destination, out);
+    put_varying(header, ttl, hop, out);
+}
+
+/// The part that changes from message to message.
+#[inline]
+fn put_varying(header: &Header<'_>, ttl: u32, hop: HopFields, out: &mut Vec<u8>) {
+    put_text(header.identity, out);
+    out.extend_from_slice(&header.fanout.to_le_bytes());
+    match hop {
+        HopFields::AsReceived => {
+            put_option(header.recv_from, out);
+            put_option(header.forward_to, out);
+        }
+        HopFields::Cleared => out.extend_from_slice(&[0, 0]),
+    }
+    match header.error {
+        None => out.push(0),
+        Some(error) => out.extend_from_slice(&[1, error.into()]),
+    }
+    out.extend_from_slice(&ttl.to_le_bytes());
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    let length = u32::try_from(text.len()).expect("shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_option(value: Option<u64>, out: &mut Vec<u8>) {
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+}
+
+/// Name and hashes are always there, else the header would not have parsed; id and text may be absent.
+fn put_name(view: &NameView<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[1, 1]);
+    for component in view.name.prefix.0 {
+        out.extend_from_slice(&component.to_le_bytes());
+    }
+    out.push(view.has_id.into());
+    if view.has_id {
+        for half in view.name.id.halves() {
+            out.extend_from_slice(&half.to_le_bytes());
+        }
+    }
+    out.push(view.text.is_some().into());
+    for component in view.text.iter().flatten() {
+        put_text(component, out);
+    }
+}
+
+/// The hash state behind a flow's names.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+struct Flow {
+    /// Encoded source and destination, one behind the other; no source at all marks a free slot.
+    names: [u8; FLOW_KEY_OCTETS_MAX],
+    source_length: u16,
+    names_length: u16,
+    /// Octets hashed into `state`, the keyed block counted.
+    hashed: u32,
+    spread: u64,
+    state: State,
+    /// What did not fill a block.
+    tail: [u8; BLOCK_OCTETS],
+    tail_length: u8,
+}
+
+impl Flow {
+    const EMPTY: Self = Self {
+        names: [0; FLOW_KEY_OCTETS_MAX],
+        source_length: 0,
+        names_length: 0,
+        hashed: 0,
+        spread: 0,
+        state: [0; 8],
+        tail: [0; BLOCK_OCTETS],
+        tail_length: 0,
+    };
+
+    fn new(names: [&[u8]; 2], spread: u64, state: State, hashed: usize, tail: &[u8]) -> Option<Self> {
+        let [source, destination] = names;
+        let mut flow = Self { spread, state, ..Self::EMPTY.clone() };
+        flow.names.get_mut(..source.len())?.copy_from_slice(source);
+        flow.names.get_mut(source.len()..source.len() + destination.len())?.copy_from_slice(destination);
+        flow.source_length = u16::try_from(source.len()).ok()?;
+        flow.names_length = u16::try_from(source.len() + destination.len()).ok()?;
+        flow.hashed = u32::try_from(hashed).ok()?;
+        flow.tail[..tail.len()].copy_from_slice(tail);
+        flow.tail_length = u8::try_from(tail.len()).ok()?;
+        Some(flow)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.source_length != 0
+    }
+
+    #[inline]
+    fn is_of(&self, [source, destination]: [&[u8]; 2]) -> bool {
+        let split = usize::from(self.source_length);
+        split == source.len()
+            && usize::from(self.names_length) == source.len() + destination.len()
+            && self.names[..split] == *source
+            && self.names[split..split + destination.len()] == *destination
+    }
+}
+
+/// Spreads flows over slots. A peer that aims at one slot slows down its own messages by two blocks of hashing.
+#[inline]
+fn spread(header: &Header<'_>) -> u64 {
+    let mut spread = 0_u64;
+    for name in [&header.source.name, &header.destination.name] {
+        let [high, low] = name.id.halves();
+        let word = name.prefix.0[2] ^ name.prefix.0[1].rotate_left(21) ^ high ^ low;
+        spread = (spread.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    spread
+}
+
+/// The slot out of a power of two of them.
+#[inline]
+fn slot(spread: u64, slots: usize) -> usize {
+    (spread >> 32) as usize & slots.wrapping_sub(1)
+}
+
+type State = [u32; 8];
+
+/// Octets of a SHA-256 block.
+const BLOCK_OCTETS: usize = 64;
+
+/// SHA-256's initial state. Source: FIPS 180-4 §5.3.3.
+const INITIAL: State =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
+/// HMAC's two keyed states. Source: RFC 2104, §4 of which suggests just this.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Keyed {
+    inner: State,
+    outer: State,
+}
+
+impl Keyed {
+    fn new(key: &[u8; 32]) -> Self {
+        Self { inner: absorb(key, 0x36), outer: absorb(key, 0x5c) }
+    }
+
+    /// From the inner hash to the tag.
+    #[inline]
+    fn finish(&self, inner: State) -> [u8; MAC_OCTETS] {
+        let mut block = [0; BLOCK_OCTETS];
+        for (octets, word) in block.chunks_exact_mut(4).zip(inner) {
+            octets.copy_from_slice(&word.to_be_bytes());
+        }
+        block[MAC_OCTETS] = 0x80;
+        let bits = (BLOCK_OCTETS + MAC_OCTETS) as u64 * 8;
+        block[BLOCK_OCTETS - 8..].copy_from_slice(&bits.to_be_bytes());
+        let mut state = self.outer;
+        compress256(&mut state, &[block]);
+        let mut tag = [0; MAC_OCTETS];
+        for (octets, word) in tag.chunks_exact_mut(4).zip(state) {
+            octets.copy_from_slice(&word.to_be_bytes());
+        }
+        tag
+    }
+}
+
+fn absorb(key: &[u8; 32], mask: u8) -> State {
+    let mut block = [mask; BLOCK_OCTETS];
+    for (octet, key) in block.iter_mut().zip(key) {
+        *octet ^= key;
+    }
+    let mut state = INITIAL;
+    compress256(&mut state, &[block]);
+    block.zeroize();
+    state
+}
+
+/// Pads `buffer` to whole blocks, `hashed` octets having gone before.
+#[inline]
+fn pad(hashed: usize, buffer: &mut Vec<u8>) {
+    const PADDING: [u8; BLOCK_OCTETS] = {
+        let mut padding = [0; BLOCK_OCTETS];
+        padding[0] = 0x80;
+        padding
+    };
+    let bits = (hashed + buffer.len()) as u64 * 8;
+    let room = BLOCK_OCTETS - (buffer.len() + 8) % BLOCK_OCTETS; // 1 to 64
+    buffer.extend_from_slice(&PADDING[..room]);
+    buffer.extend_from_slice(&bits.to_be_bytes());
+}
