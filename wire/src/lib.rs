@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod grpc;
+pub mod h2;
 pub mod link;
 pub mod message;
 pub mod name;
