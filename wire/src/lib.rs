@@ -10,6 +10,8 @@ pub mod name;
 #[cfg(feature = "prost")]
 pub mod pb;
 pub mod proto;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Reach, WireError};
 pub use name::{ConnType, Name, NameId, Prefix};

@@ -105,6 +105,33 @@ static UPDATE_PARTICIPANT_STATE: Schema = Schema::new("UpdateParticipantStatePay
 static REJOIN_REQUEST: Schema = Schema::new("RejoinRequestPayload", &[One(&NAME), Bytes]);
 static REJOIN_REPLY: Schema = Schema::new("RejoinReplyPayload", &[Varint, Bytes]);
 
+/// What [`super::parse`] reads field by field, as schemas for those who make messages up.
+#[cfg(any(test, feature = "testing"))]
+mod read {
+    use super::*;
+
+    /// SLIMHeader.
+    pub static HEADER: Schema = Schema::new(
+        "SLIMHeader",
+        &[One(&NAME), One(&NAME), Text, Varint, Text, Varint, Varint, Varint, Varint, Varint, Bytes, Bytes],
+    );
+    /// Subscribe.
+    pub static SUBSCRIBE: Schema = Schema::new("Subscribe", &[One(&HEADER), Varint]);
+    /// Unsubscribe.
+    pub static UNSUBSCRIBE: Schema = Schema::new("Unsubscribe", &[One(&HEADER), Varint]);
+    /// Publish.
+    pub static PUBLISH: Schema = Schema::new("Publish", &[One(&HEADER), One(&SESSION_HEADER), One(&CONTENT)]);
+    /// SubscriptionAck.
+    pub static SUBSCRIPTION_ACK: Schema = Schema::new("SubscriptionAck", &[Varint, Varint, Text]);
+    /// LinkNegotiationPayload.
+    pub static LINK_NEGOTIATION: Schema =
+        Schema::new("LinkNegotiationPayload", &[Text, Text, Varint, Bytes, Varint, Text, Text, Bytes]);
+    /// Link.
+    pub static LINK: Schema = Schema::choice("Link", &[One(&LINK_NEGOTIATION)]);
+}
+#[cfg(any(test, feature = "testing"))]
+pub use read::{HEADER, LINK, LINK_NEGOTIATION, PUBLISH, SUBSCRIBE, SUBSCRIPTION_ACK, UNSUBSCRIBE};
+
 /// Numbers of `Message`.
 pub mod message {
     /// Subscribe.

@@ -221,7 +221,7 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
                 seen.once(fields::header::HEADER_MAC)?;
                 let mac = walk.octets()?;
                 header.header_mac = Some(mac);
-                mac_at = (mac.len() == MAC_OCTETS).then_some(end - walk.left() - MAC_OCTETS);
+                mac_at = (mac.len() == MAC_OCTETS).then(|| end - walk.left() - MAC_OCTETS);
             }
             E2E_HEADER_SIG => {
                 seen.once(fields::header::E2E_HEADER_SIG)?;
