@@ -2,11 +2,17 @@
 
 use anyhow::{Result, bail};
 use pico_args::Arguments;
+use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
 Development commands of slimline.
 
     cargo xtask ci [--deep] [--only STAGE]...   what CI runs, from fast to slow
+    cargo xtask demo [--binary PROGRAM]         a node and two real SLIM programs that talk through it
+    cargo xtask interop [--against NODE] [--shards N] [--binary PROGRAM] [--suite SUITE]... [--case WORDS]
+                                                software we did not write, against a node: slimline (the default),
+                                                embedded (in the released SDK), reference (the released node), or
+                                                HOST:PORT of one that runs
     cargo xtask tidy                            the house rules a compiler does not check
     cargo xtask help                            this page
 ";
@@ -14,6 +20,8 @@ Development commands of slimline.
 pub(crate) enum Command {
     Help,
     Ci(Ci),
+    Demo(Demo),
+    Interop(Interop),
     Tidy,
 }
 
@@ -23,6 +31,31 @@ pub(crate) struct Ci {
     pub(crate) deep: bool,
     /// Stage names; empty for all.
     pub(crate) only: Vec<String>,
+}
+
+/// `demo`: which node.
+pub(crate) struct Demo {
+    /// The node's program; slimline is built when not given.
+    pub(crate) binary: Option<PathBuf>,
+}
+
+/// `interop`: which node, and which cases.
+pub(crate) struct Interop {
+    pub(crate) against: String,
+    /// Threads of slimline that forward.
+    pub(crate) shards: u16,
+    /// The node's program; built or installed when not given.
+    pub(crate) binary: Option<PathBuf>,
+    /// Names of suites; empty for all.
+    pub(crate) suites: Vec<String>,
+    /// Only cases whose title holds this.
+    pub(crate) case: Option<String>,
+}
+
+impl Default for Interop {
+    fn default() -> Self {
+        Self { against: "slimline".to_owned(), shards: 1, binary: None, suites: Vec::new(), case: None }
+    }
 }
 
 /// Reads the command line.
@@ -37,6 +70,17 @@ pub(crate) fn parse() -> Result<Command> {
         None | Some("help") => Command::Help,
         Some("ci") => {
             Command::Ci(Ci { deep: arguments.contains("--deep"), only: arguments.values_from_str("--only")? })
+        }
+        Some("demo") => Command::Demo(Demo { binary: arguments.opt_value_from_str("--binary")? }),
+        Some("interop") => {
+            let default = Interop::default();
+            Command::Interop(Interop {
+                against: arguments.opt_value_from_str("--against")?.unwrap_or(default.against),
+                shards: arguments.opt_value_from_str("--shards")?.unwrap_or(default.shards),
+                binary: arguments.opt_value_from_str("--binary")?,
+                suites: arguments.values_from_str("--suite")?,
+                case: arguments.opt_value_from_str("--case")?,
+            })
         }
         Some("tidy") => Command::Tidy,
         Some(other) => bail!("no command `{other}`; `cargo xtask help` lists them"),

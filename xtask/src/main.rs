@@ -1,10 +1,13 @@
 //! Development commands: `cargo xtask help`.
 
 mod ci;
+mod demo;
 mod flags;
+mod interop;
 mod run;
 mod tally;
 mod tidy;
+mod tools;
 mod workspace;
 
 use flags::Command;
@@ -30,6 +33,8 @@ fn dispatch(command: Command) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Ci(flags) => ci::run(&workspace, &flags),
+        Command::Demo(flags) => demo::run(&workspace, &flags),
+        Command::Interop(flags) => interop::run(&workspace, &flags),
         Command::Tidy => tidy::run(&workspace),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,13 @@ pub(crate) fn logged(command: &mut Command, deadline: Duration, log: &Path) -> R
 ///
 /// Errors: the program cannot be started.
 pub(crate) fn until(command: &mut Command, deadline: Duration) -> Result<Ended> {
-    let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    wait(&mut child, deadline)
+}
+
+/// Waits for `child` to end, for at most `deadline`.
+pub(crate) fn wait(child: &mut Child, deadline: Duration) -> Result<Ended> {
+    let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Ended::Exit(status));

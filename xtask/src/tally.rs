@@ -13,6 +13,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
     pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+    pub(crate) const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 
     /// Adds up every `test result:` line of a `cargo test` log; ignored tests count as skipped.
     pub(crate) fn of_cargo_test(log: &str) -> Self {

@@ -1,0 +1,129 @@
+//! `cargo xtask interop`: software we did not write, as peers of a node.
+
+use crate::ci::Run;
+use crate::flags::Interop;
+use crate::run::{self, Ended};
+use crate::tally::Tally;
+use crate::tools::{self, Missing, System};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Where the suites are.
+const SUITES: &str = "node/tests/interop";
+
+/// The released node we compare with: crate, version, program.
+const REFERENCE: (&str, &str, &str) = ("agntcy-slim", "3.4.6", "slim");
+
+/// Runs the suites as asked; `true` when nothing failed.
+pub(crate) fn run(workspace: &Workspace, flags: &Interop) -> Result<bool> {
+    let mut command = suites(workspace, flags, System::LeaveAlone)?;
+    Ok(run::until(&mut command, DEADLINE)?.success())
+}
+
+/// The CI stage: slimline with one shard and with two.
+pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for shards in [1, 2] {
+        tally += counted(run, &Interop { shards, ..Interop::default() })?;
+    }
+    Ok(tally)
+}
+
+/// The deep CI stage: the same suites against nodes we did not write, to know that the suites are fair.
+pub(crate) fn controls(run: &Run<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for against in ["embedded", "reference"] {
+        tally += counted(run, &Interop { against: against.to_owned(), ..Interop::default() })?;
+    }
+    Ok(tally)
+}
+
+/// Runs the suites into the stage's log and counts their cases.
+fn counted(run: &Run<'_>, flags: &Interop) -> Result<Tally> {
+    let mut command = suites(run.workspace, flags, System::Install)?;
+    let report = report(run.workspace, flags);
+    let _ = fs::remove_file(&report);
+    if let Ended::Deadline(limit) = run::logged(&mut command, run.deadline / 2, run.log)? {
+        bail!("not done after {} s", limit.as_secs());
+    }
+    let text = fs::read_to_string(&report).context("the suites left no report")?;
+    let report: Value = serde_json::from_str(&text)?;
+    let count = |key: &str| report["counts"][key].as_u64().and_then(|count| u32::try_from(count).ok());
+    let all = (count("passed"), count("failed"), count("skipped"));
+    let (Some(passed), Some(failed), Some(skipped)) = all else { bail!("a report without counts") };
+    Ok(Tally { passed, failed, skipped })
+}
+
+/// The command that runs the suites, with all it needs in place.
+fn suites(workspace: &Workspace, flags: &Interop, system: System) -> Result<Command> {
+    let folder = workspace.root.join(SUITES);
+    let python = tools::python(workspace, &folder.join("requirements.txt"), system)?;
+    let packages = tools::npm(workspace, &folder.join("package.json"), system)?;
+    if system == System::Install {
+        tools::need("curl", &["curl", "ca-certificates"], system)?;
+        tools::need("h2load", &["nghttp2-client"], system)?;
+    }
+    let mut command = Command::new(python);
+    command.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(folder.join("run.py")).args(["--against", &flags.against]);
+    command.args(["--shards", &flags.shards.to_string()]);
+    command.arg("--reports").arg(workspace.target.join("interop")).arg("--packages").arg(packages);
+    let binary = match (&flags.binary, flags.against.as_str()) {
+        (Some(binary), _) => Some(binary.clone()),
+        (None, "slimline") => Some(build_node(workspace)?),
+        (None, "reference") => Some(install_reference(workspace)?),
+        _ => None,
+    };
+    command.args(binary.iter().flat_map(|binary| [Path::new("--binary"), binary.as_path()]));
+    for suite in &flags.suites {
+        command.args(["--only", suite]);
+    }
+    if let Some(case) = &flags.case {
+        command.args(["--case", case]);
+    }
+    Ok(command)
+}
+
+/// Builds the node, at release speed without the long link; the program's path.
+pub(crate) fn build_node(workspace: &Workspace) -> Result<PathBuf> {
+    let mut command = workspace.cargo();
+    command.args(["build", "--profile", "fast", "--package", "slimline-node", "--bin", "slimline"]);
+    ensure!(run::until(&mut command, BUILD_DEADLINE)?.success(), "the node does not build");
+    Ok(workspace.target.join("fast/slimline"))
+}
+
+/// Builds the released node from its registry, once; the program's path.
+fn install_reference(workspace: &Workspace) -> Result<PathBuf> {
+    let (package, version, program) = REFERENCE;
+    let root = workspace.target.join("peers");
+    let binary = root.join("bin").join(program);
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    for tool in ["cmake", "clang"] {
+        if !tools::on_path(tool) {
+            return Err(Missing(format!("{package} {version} needs {tool} to build")).into());
+        }
+    }
+    println!("installing {package} {version} into {}; this takes a while", root.display());
+    let mut command = workspace.cargo();
+    command.args(["install", package, "--version", version, "--locked", "--root"]).arg(&root);
+    ensure!(run::until(&mut command, BUILD_DEADLINE)?.success(), "{package} {version} does not build");
+    Ok(binary)
+}
+
+/// Where `run.py` leaves its report for machines.
+fn report(workspace: &Workspace, flags: &Interop) -> PathBuf {
+    let shards = if flags.against == "slimline" { format!("-{}", flags.shards) } else { String::new() };
+    workspace.target.join("interop").join(format!("{}{shards}.json", flags.against.replace(':', "-")))
+}
+
+/// All suites together; each has a deadline of its own.
+const DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
