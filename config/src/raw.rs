@@ -110,3 +110,44 @@ impl Runtime {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key that is read is explained in the reference.
+    #[test]
+    fn reference_has_every_key() {
+        let reference = include_str!("../reference.yaml");
+        let groups: [&[&str]; 20] = [
+            &DOCUMENT_KEYS,
+            &TRACING_KEYS,
+            &OPENTELEMETRY_KEYS,
+            &RUNTIME_KEYS,
+            &service::SERVICE_KEYS,
+            &service::PLANE_KEYS,
+            &service::PEERS_KEYS,
+            &service::STATIC_KEYS,
+            &service::KUBERNETES_KEYS,
+            &server::SERVER_KEYS,
+            &server::KEEPALIVE_KEYS,
+            &client::CLIENT_KEYS,
+            &client::CLIENT_KEEPALIVE_KEYS,
+            &client::PROXY_KEYS,
+            &client::BACKOFF_KEYS,
+            &tls::TLS_KEYS,
+            &slimline::SLIMLINE_KEYS,
+            &slimline::IO_KEYS,
+            &slimline::LIMITS_KEYS,
+            &slimline::STATS_KEYS,
+        ];
+        let ours: [&[&str]; 2] = [&slimline::SERVER_EXT_KEYS, &slimline::SLOW_READER_KEYS];
+        for key in groups.into_iter().chain(ours).flatten() {
+            let found = reference.match_indices(&format!("{key}:")).any(|(start, _)| {
+                let before = reference[..start].chars().next_back();
+                before.is_none_or(|before| before.is_whitespace() || before == '{')
+            });
+            assert!(found, "`{key}` is not in reference.yaml");
+        }
+    }
+}
