@@ -15,6 +15,9 @@ mod slab;
 mod text;
 mod trie;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use conn::ConnId;
 pub use delta::{Aggregate, Delta, Version};
 pub use hops::MatchFilter;
