@@ -5,7 +5,9 @@
 
 mod key;
 mod mac;
+mod negotiation;
 
 pub use key::{Initiator, KEM_CIPHERTEXT_OCTETS, KEM_PUBLIC_OCTETS, KeyError, LinkKey, PUBLIC_KEY_OCTETS, Response};
 pub use key::{derive_classic, derive_hybrid, respond};
 pub use mac::{FLOWS_MAX, HeaderMac, HopFields, preimage, sign};
+pub use negotiation::{Accepted, NegotiationError, Policy, accept, complete, is_semantic_version, request};
