@@ -237,6 +237,23 @@ runtime: ~
     assert_ne!(config.services[0].node_id, config.services[1].node_id);
 }
 
+/// Stricter readings of YAML refuse some of these; files like them work with SLIM.
+#[test]
+fn yaml_as_other_tools_write_it() {
+    let head = "services:\n  slim/0:\n    dataplane:\n";
+    let server = "{endpoint: '0.0.0.0:1', tls: {insecure: true}}";
+    for text in [
+        format!("{head}      servers:\n      - endpoint: 0.0.0.0:1\n        tls:\n          insecure: true\n      clients: [\n      ]\n"),
+        format!("{head}      servers: [\n{server},\n]\n"),
+        format!("\u{feff}{head}      servers: [{server}]\n...\n").replace('\n', "\r\n"),
+        format!("%YAML 1.2\n---\n{head}      servers: [{server}]"),
+        "{\"services\": {\"slim/0\": {\"dataplane\": {\"servers\": [{\"endpoint\": \"0.0.0.0:1\", \"tls\":\n\t{\"insecure\": true}}]}}}}"
+            .to_owned(),
+    ] {
+        assert_eq!(read(&text).services[0].servers[0].listen.to_string(), "0.0.0.0:1", "{text}");
+    }
+}
+
 #[test]
 fn stats_socket_of_a_default_run() {
     let at = |directory: Option<&str>| {
