@@ -1,1 +1,3 @@
 //! slimline, a SLIM messaging node.
+
+pub mod io;
