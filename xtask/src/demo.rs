@@ -30,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Demo) -> Result<bool> {
         Err(error) if error.is::<Missing>() => {
             bail!(
                 "{error:#}. The demo's two programs are Python and use the released SLIM SDK from PyPI: it takes \
-                   Python 3.10 or newer with venv and pip, and a network the first time"
+                   Python 3.11 or newer with venv and pip, and a network the first time"
             )
         }
         other => other?,

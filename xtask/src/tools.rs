@@ -43,6 +43,9 @@ pub(crate) fn python(workspace: &Workspace, requirements: &Path, system: System)
         return Ok(python);
     }
     need("python3", &["python3"], system)?;
+    if !succeeds(Command::new("python3").args(["-c", "import sys; sys.exit(sys.version_info < (3, 11))"])) {
+        return Err(Missing("Python 3.11 or newer is needed".into()).into());
+    }
     println!("installing the Python packages of {} into {}", requirements.display(), venv.display());
     if !succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
         apt(&["python3-venv"], system)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import slim_bindings as slim
 from slimkit import case, check, check_equal, expect, seconds, session_config
 
 
@@ -10,8 +11,6 @@ class Group:
 
     @classmethod
     async def form(cls, bed, apps=None, channel="channel", **config):
-        import slim_bindings as slim
-
         group = cls()
         group.ann, group.ben, group.cat = apps or [await bed.app(word) for word in ("ann", "ben", "cat")]
         channel = slim.Name("slimline", "interop", bed.unique(channel))
@@ -99,8 +98,6 @@ async def invite_again(bed):
 
 @case("a member leaves by itself")
 async def leave(bed):
-    import slim_bindings as slim
-
     group = await Group.form(bed)
     ben, cat = group.members
     await group.ben.app.delete_session_and_wait_async(ben)

@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from slimkit import case, check, check_equal, expect, talk
+import slim_bindings as slim
+from slimkit import case, check, check_equal, expect, session_config, talk
 
 
 async def echo(ours, theirs, rounds, payload):
@@ -128,10 +129,6 @@ async def responder_leaves(bed):
 
 @case("a session to a name nobody holds fails and says so", seconds=90)
 async def nobody(bed):
-    import slim_bindings as slim
-
-    from slimkit import session_config
-
     alice = await bed.app("alice")
     config = session_config(mls=False)
     config.max_retries = 2
@@ -144,8 +141,6 @@ async def nobody(bed):
 
 @case("after unsubscribe the app is no longer found")
 async def unsubscribe(bed):
-    from slimkit import session_config
-
     alice, bob = await bed.app("alice"), await bed.app("bob")
     await bob.app.unsubscribe_async(bob.app.name(), bob.connection)
     config = session_config(mls=False)

@@ -18,9 +18,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import slim_bindings
 import slimkit
 
-SUITES = ["p2p", "group", "reconnect", "raw_grpc", "grpc_js", "http_tools"]
+SUITES = ["p2p", "group", "rpc", "reconnect", "raw_grpc", "grpc_js", "http_tools"]
 SUITE_SECONDS = 600
 
 
@@ -107,11 +108,8 @@ def child(arguments):
 
 
 async def run_cases(node, arguments):
-    if arguments.child in ("p2p", "group", "reconnect"):
-        import slim_bindings
-
-        slim_bindings.uniffi_set_event_loop(asyncio.get_running_loop())
-        slim_bindings.initialize_with_defaults()
+    slim_bindings.uniffi_set_event_loop(asyncio.get_running_loop())
+    slim_bindings.initialize_with_defaults()
     with open(arguments.results, "w", buffering=1) as results:
         async for result in slimkit.run_suite(arguments.child, node, arguments.case):
             results.write(json.dumps(result) + "\n")

@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import slim_bindings as slim
+
 SECRET = "a-shared-secret-of-at-least-thirty-two-octets"
 START_SECONDS = 20
 STOP_SECONDS = 20
@@ -119,8 +121,6 @@ def free_port():
 
 def serve(address):
     """Runs the node that is embedded in the SDK, until killed."""
-    import slim_bindings as slim
-
     slim.initialize_with_defaults()
     slim.get_global_service().run_server(slim.new_insecure_server_config(address))
     signal.pause()
@@ -191,6 +191,10 @@ class Bed:
         """A name component no other case uses."""
         return f"{word}-{self._tag}"
 
+    def _service(self, word):
+        """A service name no other service of this process uses."""
+        return f"{word}-{self._tag}-{next(self._numbers)}"
+
     def defer(self, callback, *arguments):
         """Calls (or awaits) `callback` when the case is over."""
         self._cleanup.push_async_callback(_ignoring, callback, *arguments)
@@ -204,10 +208,8 @@ class Bed:
         }
 
     async def app(self, word, secret=SECRET):
-        """An SDK app of its own, connected to the node and subscribed to its name."""
-        import slim_bindings as slim
-
-        service = slim.create_service(self.unique(word))
+        """An SDK app of its own, connected to the node and subscribed to its name; a word may be used once."""
+        service = slim.create_service(self._service(word))
         connection = await service.connect_async(slim.new_insecure_client_config(self.node.url))
         name = slim.Name("slimline", "interop", self.unique(word))
         app = service.create_app_with_secret(name, secret)
@@ -288,8 +290,6 @@ def seconds(number):
 
 
 def session_config(kind="P2P", *, mls=True, reliable=True, metadata=None):
-    import slim_bindings as slim
-
     return slim.SessionConfig(
         session_type=slim.SessionType.POINT_TO_POINT if kind == "P2P" else slim.SessionType.GROUP,
         max_retries=5 if reliable else None,
