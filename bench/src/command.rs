@@ -1,0 +1,260 @@
+//! The command line, and what each command makes of one or more measurements.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::drive::drive;
+use crate::error::{BenchError, Result};
+use crate::relay;
+use crate::report::write::Outputs;
+use crate::report::{Measurement, Report, table};
+use crate::scenario::{Command, Options, Plan, Scenario, Spread};
+
+/// Measures a SLIM node. Every run is also a correctness run: the exit code is 1 when a message was lost, doubled,
+/// reordered, damaged or misrouted, 2 when nothing could be measured.
+#[derive(Debug, Parser)]
+#[command(name = "slimload", version)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Closed window: as fast as the node takes it
+    Throughput(Options),
+    /// Open loop at one rate or a ladder of rates; latency from the intended send time
+    Latency(Options),
+    /// One request in flight per pair
+    Pingpong(Options),
+    /// One publisher, every subscriber gets each message
+    Fanout(Options),
+    /// A subscription storm, then lookups under that table
+    Names(Options),
+    /// Idle connections: memory each, and the latency of a canary among them
+    Idle(Options),
+    /// A long open-loop run: memory slope and drift of p99.9
+    Soak(Options),
+    /// The highest open-loop rate that holds a p99.9
+    Capacity(Options),
+    /// A scenario file; options given here win over the file's
+    Run {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A relay that parses nothing, to compare with
+    Relay(relay::RelayOptions),
+    /// This machine as reports describe it
+    Machine,
+}
+
+/// Exit code of a run with faults.
+const FAULTY: u8 = 1;
+/// Exit code of a command that could not be run.
+const FAILED: u8 = 2;
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("slimload: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<ExitCode> {
+    let (command, title, options) = match arguments.action {
+        Action::Throughput(options) => (Command::Throughput, None, options),
+        Action::Latency(options) => (Command::Latency, None, options),
+        Action::Pingpong(options) => (Command::Pingpong, None, options),
+        Action::Fanout(options) => (Command::Fanout, None, options),
+        Action::Names(options) => (Command::Names, None, options),
+        Action::Idle(options) => (Command::Idle, None, options),
+        Action::Soak(options) => (Command::Soak, None, options),
+        Action::Capacity(options) => (Command::Capacity, None, options),
+        Action::Run { file, options } => {
+            let scenario = Scenario::read(&file)?;
+            (scenario.command, Some(scenario.title), options.over(scenario.options))
+        }
+        Action::Relay(options) => return relay::run(&options).map(|()| ExitCode::SUCCESS),
+        Action::Machine => {
+            let machine = crate::machine::Machine::read();
+            let text = toml::to_string(&machine).map_err(|e| BenchError::Plan(e.to_string()))?;
+            print!("{text}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let plan = Plan::check(command, options)?;
+    let mut report = Report::new(&plan, &title.unwrap_or_else(|| describe(&plan)));
+    measure(&plan, &mut report)?;
+    arguments.outputs.write(&report)?;
+    if !arguments.outputs.takes_stdout() {
+        print!("{}", table::render(&report));
+    }
+    Ok(if report.faults().none() { ExitCode::SUCCESS } else { ExitCode::from(FAULTY) })
+}
+
+/// A plan in a few words.
+fn describe(plan: &Plan) -> String {
+    let command = format!("{:?}", plan.command).to_lowercase();
+    let payload = plan.options.payload.as_deref().unwrap_or("256");
+    match plan.command {
+        Command::Pingpong => format!("{command} {} pair(s) {payload} B", plan.pubs),
+        Command::Idle => format!("{command} {} connections", plan.connections),
+        _ => format!("{command} {}->{} {payload} B", plan.pubs, plan.subs),
+    }
+}
+
+fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
+    for repeat in 0..plan.repeats {
+        let suffix = if plan.repeats > 1 { format!(" #{}", repeat + 1) } else { String::new() };
+        match plan.command {
+            Command::Latency => {
+                for &rate in &plan.rates {
+                    let step = Plan { rates: vec![rate], ..plan.clone() };
+                    report.measurements.push(one(&step, format!("{rate:.0}/s{suffix}"))?);
+                }
+            }
+            Command::Capacity => capacity(plan, &suffix, report)?,
+            Command::Names => report.measurements.push(names(plan, format!("{} names{suffix}", plan.names))?),
+            Command::Idle => report.measurements.push(idle(plan, format!("{} idle{suffix}", plan.connections))?),
+            Command::Soak => report.measurements.push(soak(plan, format!("soak{suffix}"))?),
+            Command::Throughput | Command::Fanout | Command::Pingpong => {
+                report.measurements.push(one(plan, format!("{}{suffix}", describe(plan)))?);
+            }
+            Command::Churn => return Err(BenchError::Plan("churn is not built yet".into())),
+        }
+    }
+    Ok(())
+}
+
+fn one(plan: &Plan, label: String) -> Result<Measurement> {
+    let outcome = drive(plan, &label)?;
+    Ok(Measurement::of(plan, label, outcome))
+}
+
+/// Names: what one name costs in memory, beside the lookups.
+fn names(plan: &Plan, label: String) -> Result<Measurement> {
+    let plan =
+        &Plan { spread: if plan.spread == Spread::Pair { Spread::Uniform } else { plan.spread }, ..plan.clone() };
+    let outcome = drive(plan, &label)?;
+    let grown = outcome.node_rss_subscribed_octets.saturating_sub(outcome.node_rss_connected_octets);
+    let each = grown as f64 / outcome.subscriptions.max(1) as f64;
+    let mut measurement = Measurement::of(plan, label, outcome);
+    if plan.node_pid.is_some() {
+        measurement.extra.insert("octets per name".into(), each);
+    }
+    Ok(measurement)
+}
+
+/// Idle: what one connection costs in memory, beside the canary.
+fn idle(plan: &Plan, label: String) -> Result<Measurement> {
+    let outcome = drive(plan, &label)?;
+    let grown = outcome.node_rss_subscribed_octets.saturating_sub(outcome.node_rss_before_octets);
+    let each = grown as f64 / outcome.connections.max(1) as f64;
+    let mut measurement = Measurement::of(plan, label, outcome);
+    if plan.node_pid.is_some() {
+        measurement.extra.insert("octets per connection".into(), each);
+    }
+    Ok(measurement)
+}
+
+/// Soak: the slope of memory, and p99.9 of the last third against the first.
+fn soak(plan: &Plan, label: String) -> Result<Measurement> {
+    let mut measurement = one(plan, label)?;
+    let samples = &measurement.samples;
+    let third = samples.len() / 3;
+    if third > 0 {
+        let mean = |part: &[crate::drive::Sample]| part.iter().map(|s| s.p99_9_us).sum::<f64>() / part.len() as f64;
+        let (first, last) = (mean(&samples[..third]), mean(&samples[samples.len() - third..]));
+        let slope = slope(samples.iter().map(|s| (s.seconds / 3600.0, s.node_rss_octets as f64)));
+        measurement.extra.insert("p99.9 of the last third / first third".into(), last / first.max(1e-9));
+        if plan.node_pid.is_some() {
+            measurement.extra.insert("RSS slope, octets per hour".into(), slope);
+        }
+    }
+    Ok(measurement)
+}
+
+/// Least squares.
+fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let count = points.clone().count().max(1) as f64;
+    let (mean_x, mean_y) = points.clone().fold((0.0, 0.0), |(x, y), p| (x + p.0 / count, y + p.1 / count));
+    let (mut above, mut below) = (0.0, 0.0);
+    for (x, y) in points {
+        above += (x - mean_x) * (y - mean_y);
+        below += (x - mean_x) * (x - mean_x);
+    }
+    if below == 0.0 { 0.0 } else { above / below }
+}
+
+/// Steps between two rates that bound the knee.
+const KNEE_SHARE: f64 = 1.05;
+
+/// The knee: doubles the rate until it no longer holds, then halves the gap.
+fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<()> {
+    let (mut low, mut high) = (0.0, f64::INFINITY);
+    let mut rate = plan.rates.first().copied().unwrap_or(10_000.0);
+    let mut best = None;
+    while high / f64::max(low, 1.0) > KNEE_SHARE {
+        let step = Plan { rates: vec![rate], ..plan.clone() };
+        let measurement = one(&step, format!("{rate:.0}/s{suffix}"))?;
+        let holds = measurement.held == Some(true)
+            && measurement.faults.none()
+            && Duration::from_secs_f64(measurement.latency.p99_9_us / 1e6) <= plan.hold;
+        report.measurements.push(measurement);
+        if holds {
+            low = rate;
+            best = Some(report.measurements.len() - 1);
+        } else {
+            high = rate;
+        }
+        rate = if high.is_infinite() {
+            rate * 2.0
+        } else if low == 0.0 {
+            high / 4.0
+        } else {
+            f64::midpoint(low, high)
+        };
+        if high < 10.0 {
+            break;
+        }
+        // Let queues of an overloaded step empty themselves.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    if let Some(best) = best {
+        let hold_us = plan.hold.as_micros();
+        report.measurements[best]
+            .extra
+            .insert(format!("capacity{suffix} holding p99.9 <= {hold_us} us, messages/s"), low);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn slope_of_a_line() {
+        let points = (0..10).map(|x| (f64::from(x), 3.0 * f64::from(x) + 1.0));
+        assert!((slope(points) - 3.0).abs() < 1e-9);
+        assert!(slope(std::iter::empty()).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,73 @@
+//! The generator's door to the kernel, in the shape its one loop needs: wait, be told what arrived, send what waits.
+
+pub(crate) mod epoll;
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What the kernel has for a connection.
+pub(crate) enum Arrival<'a> {
+    /// Octets received.
+    Octets(&'a [u8]),
+    /// The peer closed, or the socket failed.
+    Ended(Option<io::Error>),
+    /// What could not be sent before may be tried again, or has been sent.
+    Writable,
+}
+
+/// Octets that wait to be sent on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Everything written and not yet handed over starts at `from`.
+    pub(crate) octets: Vec<u8>,
+    pub(crate) from: usize,
+    /// The kernel has its fill: wait for [`Arrival::Writable`].
+    pub(crate) blocked: bool,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.from == self.octets.len()
+    }
+
+    /// Octets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len() - self.from
+    }
+
+    /// Notes `sent` octets as handed over.
+    pub(crate) fn sent(&mut self, sent: usize) {
+        self.from += sent;
+        if self.from == self.octets.len() {
+            self.octets.clear();
+            self.from = 0;
+        }
+    }
+}
+
+/// Wakes a worker that waits in its door, from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Waker(pub(crate) std::sync::Arc<std::os::fd::OwnedFd>);
+
+impl Waker {
+    /// Wakes it; a wake-up that is already pending is enough.
+    pub(crate) fn wake(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// One worker's sockets.
+pub(crate) trait Door {
+    /// Takes a connected socket under number `slot`.
+    fn adopt(&mut self, slot: u32, socket: TcpStream) -> io::Result<()>;
+    /// Closes and forgets `slot`.
+    fn remove(&mut self, slot: u32);
+    /// Hands over what `out` holds, as far as the kernel takes it now.
+    fn send(&mut self, slot: u32, out: &mut Outbox) -> io::Result<()>;
+    /// Waits at most `wait` and tells what arrived.
+    fn wait(&mut self, wait: Duration, tell: &mut dyn FnMut(u32, Arrival<'_>)) -> io::Result<()>;
+    /// A handle that ends a wait.
+    fn waker(&self) -> Waker;
+}

@@ -1,0 +1,69 @@
+//! What people see while a run goes on: a bar on a terminal, a line every few seconds otherwise. All on stderr.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::drive::Sample;
+use crate::scenario::Plan;
+
+/// How often plain lines come.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(crate) struct Progress {
+    label: String,
+    bar: Option<ProgressBar>,
+    last_line: Cell<Instant>,
+}
+
+impl Progress {
+    /// Starts showing `label`.
+    pub(crate) fn new(label: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(1000);
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}") {
+                bar.set_style(style);
+            }
+            bar.set_prefix(label.to_owned());
+            bar
+        });
+        Self { label: label.to_owned(), bar, last_line: Cell::new(Instant::now()) }
+    }
+
+    fn show(&self, share: f64, text: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_position((share * 1000.0) as u64);
+            bar.set_message(text());
+        } else if self.last_line.get().elapsed() >= LINE_EVERY {
+            self.last_line.set(Instant::now());
+            eprintln!("{}: {}", self.label, text());
+        }
+    }
+
+    /// A stage before measuring: `done` of `wanted`.
+    pub(crate) fn stage(&self, what: &str, done: u64, wanted: u64) {
+        self.show(done as f64 / wanted.max(1) as f64, || format!("{what}: {done} of {wanted}"));
+    }
+
+    /// The measurement: live rate, p99, node CPU.
+    pub(crate) fn sample(&self, sample: &Sample, plan: &Plan) {
+        self.show(sample.seconds / plan.duration.as_secs_f64().max(1e-9), || {
+            let cpu = if plan.node_pid.is_some() {
+                format!(", node CPU {:.0} %", sample.node_cpu * 100.0)
+            } else {
+                String::new()
+            };
+            format!("{:.0} messages/s, p99 {:.0} us{cpu}", sample.delivered_per_s, sample.p99_us)
+        });
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a run tells: one structure, shown as a table, JSON, CSV, HdrHistogram text and plots.
+
+pub(crate) mod plot;
+pub(crate) mod table;
+pub(crate) mod write;
+
+use serde::Serialize;
+
+use crate::drive::{Outcome, Sample};
+use crate::ledger::Faults;
+use crate::machine::{Load, Machine};
+use crate::record::{Percentiles, Recorder};
+use crate::scenario::{Command, Options, Plan};
+
+/// A generator thread this busy may be what limits the rate.
+const GENERATOR_BUSY: f64 = 0.95;
+/// A node using this share of one CPU or more is likely the limit itself.
+const NODE_BUSY: f64 = 0.90;
+/// What "holding a rate" allows to be missing.
+const HELD_SHARE: f64 = 0.99;
+
+/// One measurement's figures.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) label: String,
+    pub(crate) seconds: f64,
+    /// Messages per second asked for; none in a closed window.
+    pub(crate) offered_per_s: Option<f64>,
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) delivered_per_s: f64,
+    pub(crate) payload_mib_per_s: f64,
+    pub(crate) unsent: u64,
+    /// The offered rate arrived.
+    pub(crate) held: Option<bool>,
+    /// From the intended send time in an open loop, from the actual one in a closed window, round trips in ping-pong.
+    pub(crate) latency: Percentiles,
+    /// How late the generator itself was.
+    pub(crate) generator_lag: Percentiles,
+    pub(crate) node_cpu_ns_per_message: Option<f64>,
+    pub(crate) node_cpus: Option<f64>,
+    pub(crate) node_system_share: Option<f64>,
+    pub(crate) node_rss_octets: Option<u64>,
+    pub(crate) node_rss_growth_octets: Option<i64>,
+    pub(crate) generator_cpu_ns_per_message: f64,
+    pub(crate) generator_busy: f64,
+    pub(crate) connections: u64,
+    pub(crate) connects_per_s: f64,
+    pub(crate) subscriptions: u64,
+    pub(crate) subscriptions_per_s: f64,
+    pub(crate) signed_variants_per_publisher: u32,
+    pub(crate) faults: Faults,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) samples: Vec<Sample>,
+    /// Further figures of one command: octets per connection, names, slopes.
+    pub(crate) extra: std::collections::BTreeMap<String, f64>,
+    #[serde(skip)]
+    pub(crate) latencies: Recorder,
+}
+
+/// A whole command's report.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) tool: String,
+    pub(crate) command: Command,
+    pub(crate) title: String,
+    pub(crate) command_line: String,
+    pub(crate) options: Options,
+    pub(crate) threads: u32,
+    pub(crate) engine: String,
+    pub(crate) peer: String,
+    pub(crate) node: String,
+    pub(crate) machine: Machine,
+    pub(crate) load_before: Load,
+    pub(crate) unix_time: u64,
+    pub(crate) measurements: Vec<Measurement>,
+}
+
+impl Measurement {
+    /// Makes the figures of an outcome.
+    pub(crate) fn of(plan: &Plan, label: String, outcome: Outcome) -> Self {
+        let offered = match (plan.command, plan.rates.first()) {
+            (Command::Pingpong, _) | (_, None) => None,
+            (_, Some(rate)) => Some(*rate),
+        };
+        let delivered = outcome.delivered.max(1) as f64;
+        let wanted = offered.map(|rate| rate * outcome.seconds * f64::from(plan.copies()));
+        let held = wanted.map(|wanted| outcome.unsent == 0 && outcome.delivered as f64 >= wanted * HELD_SHARE);
+        let node_cpus = outcome.node.map(|usage| usage.cpu_ns as f64 / 1e9 / outcome.seconds);
+        let mut warnings = Vec::new();
+        let spins = offered.is_some();
+        if !spins && outcome.generator_busy >= GENERATOR_BUSY && node_cpus.is_none_or(|cpus| cpus < NODE_BUSY) {
+            warnings.push(match node_cpus {
+                Some(cpus) => format!(
+                    "the generator was the bottleneck: its busiest thread {:.0} % on CPU, the node {:.0} %; give it --threads",
+                    outcome.generator_busy * 100.0,
+                    cpus * 100.0
+                ),
+                None => "the generator was busy throughout and may have been the bottleneck; pass --node-pid to know".into(),
+            });
+        }
+        if held == Some(false) {
+            warnings.push(format!(
+                "the rate did not hold: {:.0} of {:.0} deliveries/s, {} messages due and not sent",
+                outcome.delivered as f64 / outcome.seconds,
+                wanted.unwrap_or(0.0) / outcome.seconds,
+                outcome.unsent
+            ));
+        }
+        if !outcome.faults.none() {
+            warnings.push("messages were lost, doubled, reordered or damaged: see the faults".into());
+        }
+        Self {
+            label,
+            seconds: outcome.seconds,
+            offered_per_s: offered,
+            sent: outcome.sent,
+            delivered: outcome.delivered,
+            delivered_per_s: outcome.delivered as f64 / outcome.seconds,
+            payload_mib_per_s: outcome.delivered_octets as f64 / outcome.seconds / f64::from(1 << 20),
+            unsent: outcome.unsent,
+            held,
+            latency: outcome.latencies.percentiles(),
+            generator_lag: outcome.lag.percentiles(),
+            node_cpu_ns_per_message: outcome.node.map(|usage| usage.cpu_ns as f64 / delivered),
+            node_cpus,
+            node_system_share: outcome.node.map(|usage| usage.system_share()),
+            node_rss_octets: outcome.node.map(|usage| usage.rss_octets),
+            node_rss_growth_octets: outcome
+                .node
+                .map(|usage| usage.rss_octets.cast_signed() - outcome.node_rss_before_octets.cast_signed()),
+            generator_cpu_ns_per_message: outcome.generator.cpu_ns as f64 / delivered,
+            generator_busy: outcome.generator_busy,
+            connections: outcome.connections,
+            connects_per_s: outcome.connections as f64 / outcome.connect_seconds.max(1e-9),
+            subscriptions: outcome.subscriptions,
+            subscriptions_per_s: outcome.subscriptions as f64 / outcome.subscribe_seconds.max(1e-9),
+            signed_variants_per_publisher: outcome.variants,
+            faults: outcome.faults,
+            warnings,
+            samples: outcome.samples,
+            extra: std::collections::BTreeMap::new(),
+            latencies: outcome.latencies,
+        }
+    }
+}
+
+impl Report {
+    /// An empty report of a plan.
+    pub(crate) fn new(plan: &Plan, title: &str) -> Self {
+        let unix_time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Self {
+            tool: format!("slimload {}", env!("CARGO_PKG_VERSION")),
+            command: plan.command,
+            title: title.to_owned(),
+            command_line: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            options: plan.options.clone(),
+            threads: plan.threads,
+            engine: format!("{:?}", plan.engine).to_lowercase(),
+            peer: plan.peer.name().into(),
+            node: plan.node_pid.map(crate::process::describe).unwrap_or_default(),
+            machine: Machine::read(),
+            load_before: Load::read(),
+            unix_time,
+            measurements: Vec::new(),
+        }
+    }
+
+    /// Faults of all measurements.
+    pub(crate) fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        self.measurements.iter().for_each(|m| faults.merge(&m.faults));
+        faults
+    }
+}

@@ -1,0 +1,582 @@
+//! What to run: options as written on the command line or in a scenario file, and the checked plan made of them.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BenchError, Result};
+use crate::pace::Arrivals;
+use crate::payload::Stamp;
+use crate::random::Random;
+
+/// The measurements `slimload` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Command {
+    /// Closed window: as fast as the node takes it.
+    Throughput,
+    /// Open loop at one rate or a ladder of rates, latency from the intended send time.
+    Latency,
+    /// One request in flight per pair.
+    Pingpong,
+    /// One publisher, every subscriber gets each message.
+    Fanout,
+    /// A subscription storm, then lookups under that table.
+    Names,
+    /// Idle connections: memory each, and the latency of one canary pair among them.
+    Idle,
+    /// Connect, negotiate, subscribe, exchange one message, leave; again and again.
+    Churn,
+    /// A long open-loop run: memory slope and drift of p99.9.
+    Soak,
+    /// The knee: the highest open-loop rate that holds a given p99.9.
+    Capacity,
+}
+
+/// What is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Peer {
+    /// A SLIM node: slimline or any other that speaks the data plane.
+    Slim,
+    /// `slimload relay`: the same octets, no protocol; the physical limit.
+    Relay,
+    /// A NATS server: the same payloads as PUB and MSG.
+    Nats,
+}
+
+impl Peer {
+    /// The protocol's name for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slim => "SLIM over gRPC",
+            Self::Relay => "slimload relay",
+            Self::Nats => "NATS",
+        }
+    }
+}
+
+/// How many receivers a publish asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Fanout {
+    /// One of those that match.
+    One,
+    /// All that match.
+    All,
+}
+
+/// Which name a publisher addresses next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Spread {
+    /// Publisher i always addresses name i modulo names.
+    Pair,
+    /// Every name as likely.
+    Uniform,
+    /// Zipf's law, exponent 1.
+    Zipf,
+}
+
+/// How sockets are driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineKind {
+    /// epoll, the generator's own.
+    Epoll,
+    /// io-uring, on the node's own kernel door.
+    Uring,
+    /// glommio (needs the cargo feature of that name).
+    Glommio,
+}
+
+/// Sizes of payloads: `256`, `64-1024` (uniform) or `64:70,1024:25,16384:5` (weighted).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// Always the same.
+    Fixed(u32),
+    /// Uniform between two, both included.
+    Range(u32, u32),
+    /// By weight.
+    Mix(Vec<(u32, u32)>),
+}
+
+impl Sizes {
+    /// The largest that can come.
+    pub(crate) fn max(&self) -> u32 {
+        match self {
+            Self::Fixed(size) | Self::Range(_, size) => *size,
+            Self::Mix(mix) => mix.iter().map(|&(size, _)| size).max().unwrap_or(0),
+        }
+    }
+
+    fn min(&self) -> u32 {
+        match self {
+            Self::Fixed(size) | Self::Range(size, _) => *size,
+            Self::Mix(mix) => mix.iter().map(|&(size, _)| size).min().unwrap_or(0),
+        }
+    }
+
+    /// The mean.
+    pub(crate) fn mean(&self) -> f64 {
+        match self {
+            Self::Fixed(size) => f64::from(*size),
+            Self::Range(low, high) => (f64::from(*low) + f64::from(*high)) / 2.0,
+            Self::Mix(mix) => {
+                let total: f64 = mix.iter().map(|&(_, weight)| f64::from(weight)).sum();
+                mix.iter().map(|&(size, weight)| f64::from(size) * f64::from(weight)).sum::<f64>() / total
+            }
+        }
+    }
+
+    /// Draws one.
+    pub(crate) fn draw(&self, random: &mut Random) -> u32 {
+        match self {
+            Self::Fixed(size) => *size,
+            Self::Range(low, high) => low + random.below(high - low + 1),
+            Self::Mix(mix) => {
+                let mut point = random.below(mix.iter().map(|&(_, weight)| weight).sum());
+                for &(size, weight) in mix {
+                    if point < weight {
+                        return size;
+                    }
+                    point -= weight;
+                }
+                self.max()
+            }
+        }
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<u32>().map_err(|e| format!("`{text}` is not a size: {e}"));
+        let sizes = if text.contains(':') {
+            let mix = text
+                .split(',')
+                .map(|part| {
+                    let (size, weight) = part.split_once(':').ok_or(format!("`{part}` is not SIZE:WEIGHT"))?;
+                    Ok((number(size)?, number(weight)?))
+                })
+                .collect::<std::result::Result<Vec<_>, String>>()?;
+            if mix.iter().all(|&(_, weight)| weight == 0) {
+                return Err("every weight is 0".into());
+            }
+            Self::Mix(mix)
+        } else if let Some((low, high)) = text.split_once('-') {
+            Self::Range(number(low)?, number(high)?)
+        } else {
+            Self::Fixed(number(text)?)
+        };
+        if let Self::Range(low, high) = sizes
+            && low > high
+        {
+            return Err(format!("{low} is more than {high}"));
+        }
+        if (sizes.min() as usize) < Stamp::OCTETS {
+            return Err(format!("a payload holds at least its {} octet stamp", Stamp::OCTETS));
+        }
+        Ok(sizes)
+    }
+}
+
+/// Options as written; what is absent takes the command's default. A scenario file has exactly these keys, with
+/// `_` for `-`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Options {
+    /// Where the node listens, HOST:PORT [127.0.0.1:46357]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) node: Option<String>,
+    /// What listens there [slim]
+    #[arg(long)]
+    pub(crate) peer: Option<Peer>,
+    /// Publishing connections [1]
+    #[arg(long)]
+    pub(crate) pubs: Option<u32>,
+    /// Subscribing connections [1]
+    #[arg(long)]
+    pub(crate) subs: Option<u32>,
+    /// Names subscribed to [as many as subscribers; 1 with --fanout all]
+    #[arg(long)]
+    pub(crate) names: Option<u32>,
+    /// How many receivers each message asks for [one]
+    #[arg(long)]
+    pub(crate) fanout: Option<Fanout>,
+    /// Which name a publisher addresses [pair]
+    #[arg(long)]
+    pub(crate) spread: Option<Spread>,
+    /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5 [256]
+    #[arg(long)]
+    pub(crate) payload: Option<String>,
+    /// Octets of the identity token in every header [229]
+    #[arg(long)]
+    pub(crate) identity: Option<u32>,
+    /// Messages a publisher may have under way [about 256 KiB of them, 4 to 256]
+    #[arg(long)]
+    pub(crate) window: Option<u32>,
+    /// Messages per second of all publishers together, one or a ladder: 1000,5000,20000
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) rate: Option<Vec<f64>>,
+    /// Gaps between messages [even]
+    #[arg(long)]
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Seconds measured (each step of a ladder) [5]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) duration: Option<f64>,
+    /// Seconds before measuring [1]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) warmup: Option<f64>,
+    /// Stop after this many messages instead of a duration (ping-pong: round trips)
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Generator threads [1 up to 3 CPUs, else half of them]
+    #[arg(long)]
+    pub(crate) threads: Option<u32>,
+    /// CPUs for the generator threads, 1,3 [no pinning]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) pin: Option<Vec<u32>>,
+    /// How the generator drives its sockets [epoll]
+    #[arg(long)]
+    pub(crate) engine: Option<EngineKind>,
+    /// Seed of every random choice [1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Sign every message anew instead of walking pre-signed headers
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fresh: bool,
+    /// Pre-signed headers per publisher [4096; 65536 over many names]
+    #[arg(long)]
+    pub(crate) variants: Option<u32>,
+    /// Verify the header MAC of one received message in this many [64]
+    #[arg(long)]
+    pub(crate) verify_one_in: Option<u32>,
+    /// Leave Nagle's algorithm on at the client, as the SDKs do
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) nagle: bool,
+    /// Ping-pong: write an acknowledgement before each answer and after each reply, as reliable sessions do
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) acks: bool,
+    /// The node's process, for its CPU time and memory
+    #[arg(long, value_name = "PID")]
+    pub(crate) node_pid: Option<u32>,
+    /// Idle: connections to hold [1000]
+    #[arg(long)]
+    pub(crate) connections: Option<u32>,
+    /// Capacity: the p99.9 to hold, in microseconds [10000]
+    #[arg(long, value_name = "US")]
+    pub(crate) hold_us: Option<u64>,
+    /// Repeats of each measurement [1; capacity 3]
+    #[arg(long)]
+    pub(crate) repeats: Option<u32>,
+}
+
+/// A scenario file: which command, a title, and its options.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// What is asked, in a sentence.
+    pub(crate) title: String,
+    /// The command to run.
+    pub(crate) command: Command,
+    /// Its options.
+    #[serde(default)]
+    pub(crate) options: Options,
+}
+
+impl Scenario {
+    /// Reads a scenario file; unknown keys are refused.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let wrong = |reason: String| BenchError::Scenario { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end().replace('\n', "\n  ")))
+    }
+}
+
+impl Options {
+    /// These options, with those of `below` where these say nothing.
+    #[must_use]
+    pub(crate) fn over(self, below: Self) -> Self {
+        Self {
+            node: self.node.or(below.node),
+            peer: self.peer.or(below.peer),
+            pubs: self.pubs.or(below.pubs),
+            subs: self.subs.or(below.subs),
+            names: self.names.or(below.names),
+            fanout: self.fanout.or(below.fanout),
+            spread: self.spread.or(below.spread),
+            payload: self.payload.or(below.payload),
+            identity: self.identity.or(below.identity),
+            window: self.window.or(below.window),
+            rate: self.rate.or(below.rate),
+            arrivals: self.arrivals.or(below.arrivals),
+            duration: self.duration.or(below.duration),
+            warmup: self.warmup.or(below.warmup),
+            count: self.count.or(below.count),
+            threads: self.threads.or(below.threads),
+            pin: self.pin.or(below.pin),
+            engine: self.engine.or(below.engine),
+            seed: self.seed.or(below.seed),
+            fresh: self.fresh || below.fresh,
+            variants: self.variants.or(below.variants),
+            verify_one_in: self.verify_one_in.or(below.verify_one_in),
+            nagle: self.nagle || below.nagle,
+            acks: self.acks || below.acks,
+            node_pid: self.node_pid.or(below.node_pid),
+            connections: self.connections.or(below.connections),
+            hold_us: self.hold_us.or(below.hold_us),
+            repeats: self.repeats.or(below.repeats),
+        }
+    }
+}
+
+/// A checked plan: every choice made, every impossibility refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) command: Command,
+    pub(crate) endpoint: String,
+    pub(crate) peer: Peer,
+    pub(crate) pubs: u32,
+    pub(crate) subs: u32,
+    pub(crate) names: u32,
+    pub(crate) fanout: Fanout,
+    pub(crate) spread: Spread,
+    pub(crate) sizes: Sizes,
+    pub(crate) identity: u32,
+    pub(crate) window: u32,
+    pub(crate) rates: Vec<f64>,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) duration: Duration,
+    pub(crate) warmup: Duration,
+    pub(crate) count: Option<u64>,
+    pub(crate) threads: u32,
+    pub(crate) pin: Vec<u32>,
+    pub(crate) engine: EngineKind,
+    pub(crate) seed: u64,
+    pub(crate) fresh: bool,
+    pub(crate) variants: u32,
+    pub(crate) verify_one_in: u32,
+    pub(crate) nagle: bool,
+    pub(crate) acks: bool,
+    pub(crate) node_pid: Option<u32>,
+    pub(crate) connections: u32,
+    pub(crate) hold: Duration,
+    pub(crate) repeats: u32,
+    /// The options that led here, for the record.
+    pub(crate) options: Options,
+}
+
+/// Octets of header and framing around a payload, about: what the default window is reckoned with.
+const OVERHEAD_OCTETS: f64 = 480.0;
+
+impl Plan {
+    /// Makes the choices and refuses the impossible.
+    pub(crate) fn check(command: Command, options: Options) -> Result<Self> {
+        let refuse = |reason: String| Err(BenchError::Plan(reason));
+        let o = options.clone();
+        let fanout = o.fanout.unwrap_or(if command == Command::Fanout { Fanout::All } else { Fanout::One });
+        let pubs = o.pubs.unwrap_or(1);
+        let subs = match command {
+            Command::Pingpong => pubs,
+            Command::Fanout => o.subs.unwrap_or(8),
+            _ => o.subs.unwrap_or(1),
+        };
+        let names = o.names.unwrap_or(match (command, fanout) {
+            (Command::Names, _) => 10_000,
+            (_, Fanout::All) => 1,
+            (_, Fanout::One) => subs,
+        });
+        let sizes: Sizes = match o.payload.as_deref().unwrap_or("256").parse() {
+            Ok(sizes) => sizes,
+            Err(reason) => return refuse(format!("--payload: {reason}")),
+        };
+        let spread = o.spread.unwrap_or(if command == Command::Names { Spread::Uniform } else { Spread::Pair });
+        let message = sizes.mean() + OVERHEAD_OCTETS;
+        let window = o.window.unwrap_or(((256.0 * 1024.0 / message) as u32).clamp(4, 256));
+        let seconds = |name: &str, value: f64| {
+            if value.is_finite() && (0.0..=1e7).contains(&value) {
+                Ok(Duration::from_secs_f64(value))
+            } else {
+                Err(BenchError::Plan(format!("--{name} {value}: not a number of seconds")))
+            }
+        };
+        let duration = seconds("duration", o.duration.unwrap_or(if command == Command::Soak { 600.0 } else { 5.0 }))?;
+        let warmup = seconds("warmup", o.warmup.unwrap_or(1.0))?;
+        let open_loop = matches!(command, Command::Latency | Command::Soak);
+        let rates = o.rate.unwrap_or(if open_loop || command == Command::Idle { vec![1000.0] } else { vec![] });
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let threads = o.threads.unwrap_or(if cpus < 4 { 1 } else { cpus / 2 });
+        let pin = o.pin.unwrap_or_default();
+
+        if pubs == 0 || subs == 0 || names == 0 || threads == 0 || window == 0 {
+            return refuse("publishers, subscribers, names, threads and window must be at least 1".into());
+        }
+        if sizes.max() as usize > 4 * 1024 * 1024 - 4096 {
+            return refuse("--payload: with its header the message would pass SLIM's 4 MiB limit".into());
+        }
+        if let Some(rate) = rates.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
+            return refuse(format!("--rate {rate}: not a rate"));
+        }
+        if fanout == Fanout::All && subs > names && subs % names != 0 {
+            return refuse(format!(
+                "--subs {subs} with --names {names}: every name must have as many subscribers, or deliveries \
+                 cannot be counted; make --subs a multiple of --names"
+            ));
+        }
+        if spread == Spread::Pair && pubs < names && command != Command::Names && fanout == Fanout::One {
+            return refuse(format!(
+                "--pubs {pubs} with --names {names} and --spread pair leaves names nobody addresses; \
+                 use --spread uniform, or as many publishers as names"
+            ));
+        }
+        if !pin.is_empty() && pin.len() < threads as usize {
+            return refuse(format!("--pin names {} CPUs for {threads} threads", pin.len()));
+        }
+        if let Some(cpu) = pin.iter().find(|cpu| !crate::machine::may_use(**cpu)) {
+            return refuse(format!("--pin {cpu}: this process may not run on CPU {cpu} (see taskset -p $$)"));
+        }
+        if let Some(pid) = o.node_pid
+            && !Path::new(&format!("/proc/{pid}/stat")).exists()
+        {
+            return refuse(format!("--node-pid {pid}: no such process"));
+        }
+        if command != Command::Pingpong && o.acks {
+            return refuse("--acks belongs to pingpong".into());
+        }
+        let variants = o.variants.unwrap_or(if spread == Spread::Pair { 4096 } else { 65_536 });
+        if variants == 0 {
+            return refuse("--variants must be at least 1".into());
+        }
+        let plan = Self {
+            command,
+            endpoint: o.node.unwrap_or_else(|| "127.0.0.1:46357".into()),
+            peer: o.peer.unwrap_or(Peer::Slim),
+            pubs,
+            subs,
+            names,
+            fanout,
+            spread,
+            sizes,
+            identity: o.identity.unwrap_or(229),
+            window,
+            rates,
+            arrivals: o.arrivals.unwrap_or(Arrivals::Even),
+            duration,
+            warmup,
+            count: o.count,
+            threads,
+            pin,
+            engine: o.engine.unwrap_or(EngineKind::Epoll),
+            seed: o.seed.unwrap_or(1),
+            fresh: o.fresh,
+            variants,
+            verify_one_in: o.verify_one_in.unwrap_or(64),
+            nagle: o.nagle,
+            acks: o.acks,
+            node_pid: o.node_pid,
+            connections: o.connections.unwrap_or(1000),
+            hold: Duration::from_micros(o.hold_us.unwrap_or(10_000)),
+            repeats: o.repeats.unwrap_or(if command == Command::Capacity { 3 } else { 1 }).max(1),
+            options,
+        };
+        plan.check_files()?;
+        Ok(plan)
+    }
+
+    /// Every connection is a file: enough of them must be allowed.
+    fn check_files(&self) -> Result<()> {
+        let idle = if self.command == Command::Idle { self.connections } else { 0 };
+        let wanted = u64::from(self.pubs) + u64::from(self.subs) + u64::from(idle) + 64 + 4 * u64::from(self.threads);
+        let allowed = crate::machine::files_allowed();
+        if wanted > allowed {
+            return Err(BenchError::Plan(format!(
+                "{wanted} file descriptors needed, {allowed} allowed: raise it (ulimit -n {wanted}) here and for the node"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Receivers each message should reach.
+    pub(crate) fn copies(&self) -> u32 {
+        match self.fanout {
+            Fanout::One => 1,
+            Fanout::All => (self.subs / self.names).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_sizes() {
+        assert_eq!("256".parse(), Ok(Sizes::Fixed(256)));
+        assert_eq!("64-1024".parse(), Ok(Sizes::Range(64, 1024)));
+        assert_eq!("64:70,1024:30".parse(), Ok(Sizes::Mix(vec![(64, 70), (1024, 30)])));
+        for bad in ["", "8", "x", "1024-64", "64:0", "64:x", "64-"] {
+            assert!(bad.parse::<Sizes>().is_err(), "{bad}");
+        }
+        let mix: Sizes = "64:1,1024:3".parse().unwrap();
+        assert!((mix.mean() - 784.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let text = "title = \"t\"\ncommand = \"throughput\"\n[options]\npubs = 1\nthreds = 2\n";
+        let error = toml::from_str::<Scenario>(text).unwrap_err().to_string();
+        assert!(error.contains("threds"), "{error}");
+        assert!(toml::from_str::<Scenario>("title = \"t\"\ncommand = \"sprint\"\n").is_err());
+    }
+
+    #[test]
+    fn impossible_plans_are_refused() {
+        let plan = |edit: fn(&mut Options)| {
+            let mut options = Options::default();
+            edit(&mut options);
+            Plan::check(Command::Throughput, options)
+        };
+        assert!(plan(|_| ()).is_ok());
+        assert!(plan(|o| o.pubs = Some(0)).is_err());
+        assert!(plan(|o| o.rate = Some(vec![-1.0])).is_err());
+        assert!(plan(|o| (o.subs, o.names, o.fanout) = (Some(3), Some(2), Some(Fanout::All))).is_err());
+        assert!(plan(|o| (o.pubs, o.subs) = (Some(1), Some(8))).is_err());
+        assert!(plan(|o| o.pin = Some(vec![4000])).is_err());
+        assert!(
+            plan(|o| (o.subs, o.fanout) = (Some(100_000_000), Some(Fanout::All)))
+                .unwrap_err()
+                .to_string()
+                .contains("ulimit")
+        );
+        assert!(plan(|o| o.node_pid = Some(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let file = Options { pubs: Some(8), subs: Some(8), ..Options::default() };
+        let merged = Options { pubs: Some(2), ..Options::default() }.over(file);
+        assert_eq!((merged.pubs, merged.subs), (Some(2), Some(8)));
+    }
+
+    /// Every scenario file shipped beside this crate must pass its own checks.
+    #[test]
+    fn shipped_scenarios_are_plans() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let scenario = Scenario::read(&path).unwrap();
+            Plan::check(scenario.command, scenario.options).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            count += 1;
+        }
+        assert!(count > 0);
+    }
+}

@@ -1,0 +1,578 @@
+//! One generator thread: its connections, and the loop that subscribes, publishes and reads.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Happening, Wanted, slim};
+use crate::engine::{Arrival, Door, Outbox, Waker};
+use crate::error::{BenchError, Result};
+use crate::ledger::{Books, Faults, Flow, ReceiverBook};
+use crate::pace::Pace;
+use crate::payload::{Damage, Kind, Stamp, mix};
+use crate::publisher::Publisher;
+use crate::record::Recorder;
+use crate::scenario::{Command, Peer, Plan};
+use crate::shared::{Shared, Stage};
+use crate::topology::{self, Names, Part};
+
+/// Octets one connection may have waiting before its publisher pauses.
+const TURN_OCTETS: usize = 64 * 1024;
+/// Subscriptions under way on one connection.
+const SUBSCRIPTIONS_UNDER_WAY: u64 = 512;
+/// A wait shorter than this is spent spinning: a sleep would overshoot it.
+const SPIN_NS: u64 = 60_000;
+/// Longest wait: how soon a stage change is seen without a wake-up.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Payloads above this have their filler compared one time in sixteen.
+const FILLER_ALWAYS_OCTETS: usize = 1024;
+/// How often latencies are handed to the coordinator.
+const HAND_OVER_NS: u64 = 500_000_000;
+
+/// One connection.
+struct Link {
+    number: u32,
+    part: Part,
+    client: Client,
+    out: Outbox,
+    receiver: Receiver,
+    publisher: Option<Publisher>,
+    responder: Option<Publisher>,
+    asked: u64,
+    dirty: bool,
+}
+
+/// The receiving side of a connection.
+struct Receiver {
+    part: Part,
+    book: ReceiverBook,
+    subscribed: u64,
+    ready: bool,
+    received: u64,
+    /// Messages a responder or requester has to act on: after the octets are read.
+    act: Vec<Stamp>,
+}
+
+/// What receivers of one thread add up.
+struct Tallies {
+    run: u32,
+    delivered: u64,
+    delivered_octets: u64,
+    latencies: Recorder,
+    measure_from_ns: u64,
+    measure_to_ns: u64,
+    /// Deliveries per publisher since the last hand-over.
+    credits: Vec<u32>,
+    touched: Vec<u32>,
+    /// Replies and acknowledgements are acted upon, not credited.
+    dialogue: bool,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Leavings {
+    pub(crate) books: Vec<ReceiverBook>,
+    pub(crate) sent: Vec<(Flow, crate::ledger::Tally)>,
+    pub(crate) latencies: Recorder,
+    pub(crate) lag: Recorder,
+    pub(crate) unsent: u64,
+}
+
+/// See the module.
+pub(crate) struct Worker<'a, D> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    index: usize,
+    names: Names,
+    door: D,
+    links: Vec<Link>,
+    tallies: Tallies,
+    lag: Recorder,
+    sent: u64,
+    failure: Option<BenchError>,
+    wakers: Vec<Option<Waker>>,
+    handed_over_ns: u64,
+}
+
+/// Which thread drives the `index`-th connection of its kind.
+fn thread_of(index: u32, threads: u32) -> u32 {
+    index % threads
+}
+
+impl<'a, D: Door> Worker<'a, D> {
+    /// Runs one worker from connect to leave.
+    pub(crate) fn run(plan: &'a Plan, shared: &'a Shared, index: usize, names: Names, door: D) -> Result<Leavings> {
+        if let Some(&cpu) = plan.pin.get(index) {
+            crate::machine::pin(cpu)?;
+        }
+        let state = &shared.workers[index].0;
+        state.thread_id.store(rustix::thread::gettid().as_raw_pid().cast_unsigned(), Ordering::Release);
+        shared.set_waker(index, door.waker());
+        let mut worker = Self {
+            plan,
+            shared,
+            index,
+            names,
+            door,
+            links: Vec::new(),
+            tallies: Tallies {
+                run: names.run,
+                delivered: 0,
+                delivered_octets: 0,
+                latencies: Recorder::default(),
+                measure_from_ns: u64::MAX,
+                measure_to_ns: u64::MAX,
+                credits: vec![0; shared.credits.len()],
+                touched: Vec::new(),
+                dialogue: plan.command == Command::Pingpong,
+            },
+            lag: Recorder::default(),
+            sent: 0,
+            failure: None,
+            wakers: Vec::new(),
+            handed_over_ns: 0,
+        };
+        worker.connect()?;
+        worker.turns()?;
+        worker.leave();
+        Ok(worker.leavings())
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let plan = self.plan;
+        let refused = |error| BenchError::Connect { endpoint: plan.endpoint.clone(), error };
+        let address = plan
+            .endpoint
+            .to_socket_addrs()
+            .map_err(refused)?
+            .next()
+            .ok_or_else(|| BenchError::Plan(format!("--node {}: no such address", plan.endpoint)))?;
+        let (mut subscribers, mut publishers) = (0, 0);
+        for (number, part) in topology::parts(plan).into_iter().enumerate() {
+            let number = number as u32;
+            let thread = match part.publisher {
+                Some(_) => {
+                    publishers += 1;
+                    thread_of(publishers - 1, plan.threads)
+                }
+                None => {
+                    subscribers += 1;
+                    thread_of(subscribers - 1, plan.threads)
+                }
+            };
+            if thread as usize != self.index || self.shared.stage() == Stage::Stop {
+                continue;
+            }
+            let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(refused)?;
+            socket.set_nodelay(!plan.nagle).map_err(BenchError::system("set TCP_NODELAY"))?;
+            let settings = slim::Settings {
+                authority: plan.endpoint.clone(),
+                run: self.names.run,
+                connection: number,
+                verify_one_in: plan.verify_one_in.max(1),
+            };
+            let mut out = Outbox::default();
+            let group = part.publisher.map_or(part.subscriber, |p| p) % plan.names.max(1);
+            let group =
+                if plan.command == Command::Pingpong { part.publisher.map_or(part.subscriber, |p| p) } else { group };
+            let client = Client::start(plan.peer, &settings, part.publisher.is_some(), group, &mut out.octets)
+                .map_err(BenchError::Plan)?;
+            let slot = self.links.len() as u32;
+            self.door.adopt(slot, socket).map_err(BenchError::system("watch a socket"))?;
+            let receiver = Receiver {
+                part,
+                book: ReceiverBook::default(),
+                subscribed: 0,
+                ready: false,
+                received: 0,
+                act: Vec::new(),
+            };
+            let mut link =
+                Link { number, part, client, out, receiver, publisher: None, responder: None, asked: 0, dirty: true };
+            if link.client.is_ready_at_once() {
+                link.receiver.ready = true;
+            }
+            self.links.push(link);
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn turns(&mut self) -> Result<()> {
+        let mut prepared = false;
+        loop {
+            let stage = self.shared.stage();
+            match stage {
+                Stage::Stop => return Ok(()),
+                Stage::Subscribe => self.subscribe()?,
+                Stage::Prepare if !prepared => {
+                    prepared = true;
+                    self.prepare()?;
+                    self.wakers = self.shared.wakers();
+                    self.shared.workers[self.index].0.prepared.store(true, Ordering::Release);
+                }
+                Stage::Measure | Stage::Warm => {
+                    self.tallies.measure_from_ns = self.shared.measure_from_ns.load(Ordering::Acquire);
+                    self.tallies.measure_to_ns = self.shared.measure_to_ns.load(Ordering::Acquire);
+                }
+                _ => {}
+            }
+            let publishing = matches!(stage, Stage::Warm | Stage::Measure);
+            let wait = if publishing { self.publish(stage)? } else { PATIENCE };
+            self.flush()?;
+            self.report();
+            self.wait(wait, publishing)?;
+            self.act()?;
+            self.hand_over();
+        }
+    }
+
+    /// Sleeps or polls; what arrives is taken at once.
+    fn wait(&mut self, wait: Duration, publishing: bool) -> Result<()> {
+        let state = &self.shared.workers[self.index].0;
+        let mut wait = wait;
+        if !wait.is_zero() {
+            state.parked.store(true, Ordering::SeqCst);
+            // Credits that came between looking and parking would not wake us.
+            if publishing && self.links.iter().any(|link| may_publish(link, self.plan, self.shared)) {
+                wait = Duration::ZERO;
+            }
+        }
+        let Self { door, links, tallies, failure, shared, plan, .. } = self;
+        let told = door.wait(wait, &mut |slot, arrival| {
+            let now = Instant::now();
+            let now_ns = (now - shared.start).as_nanos() as u64;
+            let Some(link) = links.get_mut(slot as usize) else { return };
+            match arrival {
+                Arrival::Writable => {
+                    link.out.blocked = false;
+                    link.dirty |= !link.out.is_empty();
+                }
+                Arrival::Octets(octets) => {
+                    let Link { client, out, receiver, .. } = link;
+                    let read = client.receive(now, octets, &mut out.octets, &mut |happening| {
+                        receiver.take(tallies, happening, now_ns);
+                    });
+                    link.dirty |= !link.out.is_empty();
+                    if let Err(reason) = read {
+                        failure.get_or_insert_with(|| ended(plan, shared, link.number, link.receiver.ready, reason));
+                    }
+                }
+                Arrival::Ended(error) => {
+                    let reason = error.map_or_else(|| "closed by the node".into(), |e| e.to_string());
+                    failure.get_or_insert_with(|| ended(plan, shared, link.number, link.receiver.ready, reason));
+                }
+            }
+        });
+        state.parked.store(false, Ordering::SeqCst);
+        told.map_err(BenchError::system("wait for sockets"))?;
+        match self.failure.take() {
+            Some(_) if self.shared.stage() == Stage::Stop => Ok(()),
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn subscribe(&mut self) -> Result<()> {
+        for link in &mut self.links {
+            let wanted = u64::from(link.part.share.len());
+            while link.asked < wanted && link.asked - link.receiver.subscribed < SUBSCRIPTIONS_UNDER_WAY {
+                let share = link.part.share;
+                let index = share.residue + link.asked as u32 * share.modulus;
+                let text = self.names.text(index);
+                let instance = if self.plan.command == Command::Pingpong {
+                    topology::address_of(self.plan, self.names, index)
+                } else {
+                    topology::instance_of(self.plan, self.names, index, link.part.subscriber)
+                };
+                let wanted =
+                    Wanted { name: self.names.name(index, instance), text: &text, index, identity: &[b't'; 229] };
+                let answered = link.client.subscribe(&wanted, &mut link.out.octets).map_err(BenchError::Plan)?;
+                link.asked += 1;
+                link.receiver.subscribed += u64::from(!answered);
+                link.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        for link in &mut self.links {
+            let (plan, names) = (self.plan, self.names);
+            if let Some(number) = link.part.publisher {
+                let publisher = Publisher::new(plan, names, number, None, &mut link.client);
+                link.publisher = Some(publisher.map_err(BenchError::Plan)?);
+            }
+            if let Some(number) = link.part.responder {
+                let publisher = Publisher::new(plan, names, number, Some(number), &mut link.client);
+                link.responder = Some(publisher.map_err(BenchError::Plan)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what may go; returns how long there is nothing to do.
+    fn publish(&mut self, stage: Stage) -> Result<Duration> {
+        let mut next_ns = u64::MAX;
+        let mut more = false;
+        let quota = self.plan.count.map(|count| count.div_ceil(u64::from(self.plan.pubs)));
+        let now_ns = self.shared.now_ns();
+        let paced = !self.plan.rates.is_empty() && self.plan.command != Command::Pingpong;
+        let measure_from_ns = self.tallies.measure_from_ns;
+        let mut unfinished = false;
+        for link in &mut self.links {
+            let Link { client, out, publisher: Some(publisher), dirty, .. } = link else { continue };
+            if let Some(quota) = quota
+                && stage == Stage::Measure
+                && publisher.has_had(quota)
+            {
+                continue;
+            }
+            unfinished = true;
+            if paced {
+                if publisher.pace.is_none() {
+                    let rate = self.plan.rates[0] / f64::from(self.plan.pubs);
+                    let phase = f64::from(publisher.number) / f64::from(self.plan.pubs);
+                    let seed = self.plan.seed ^ mix(u64::from(publisher.number));
+                    publisher.pace = Some(Pace::new(rate, now_ns, phase, self.plan.arrivals, seed));
+                }
+                while out.len() < TURN_OCTETS
+                    && let Some(due) = publisher.due(now_ns)
+                {
+                    if !publisher.publish(client, due, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
+                        publisher.hold(due);
+                        break;
+                    }
+                    if due >= measure_from_ns {
+                        self.lag.record(now_ns - due);
+                    }
+                    *dirty = true;
+                    self.sent += 1;
+                }
+                next_ns = next_ns.min(publisher.next_due_ns().unwrap_or(u64::MAX));
+                continue;
+            }
+            while out.len() < TURN_OCTETS && has_credit(publisher, self.plan, self.shared) {
+                if !publisher.publish(client, now_ns, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
+                    break;
+                }
+                *dirty = true;
+                self.sent += 1;
+                if stage == Stage::Measure && quota.is_some_and(|quota| publisher.has_had(quota)) {
+                    break;
+                }
+            }
+            more |= !out.blocked && out.len() >= TURN_OCTETS;
+        }
+        if quota.is_some() && !unfinished && stage == Stage::Measure {
+            self.shared.workers[self.index].0.finished.store(true, Ordering::Release);
+        }
+        if more {
+            return Ok(Duration::ZERO);
+        }
+        let until = next_ns.saturating_sub(self.shared.now_ns());
+        Ok(if until < SPIN_NS { Duration::ZERO } else { Duration::from_nanos(until - SPIN_NS / 2).min(PATIENCE) })
+    }
+
+    /// Ping-pong: answers requests, counts replies.
+    fn act(&mut self) -> Result<()> {
+        if !self.tallies.dialogue {
+            return Ok(());
+        }
+        for slot in 0..self.links.len() {
+            let link = &mut self.links[slot];
+            for stamp in std::mem::take(&mut link.receiver.act) {
+                let link = &mut self.links[slot];
+                let acks = self.plan.acks;
+                let Some(publisher) = link.responder.as_mut().or(link.publisher.as_mut()) else { continue };
+                if stamp.kind == Kind::Reply {
+                    publisher.answered += 1;
+                }
+                if acks && stamp.kind != Kind::Ack {
+                    // Written on its own, as a session does: what Nagle's algorithm then does is the measurement.
+                    publisher
+                        .publish(&mut link.client, stamp.intended_ns, Kind::Ack, &mut link.out.octets)
+                        .map_err(BenchError::Plan)?;
+                    link.client.seal();
+                    self.door.send(slot as u32, &mut link.out).map_err(BenchError::system("send"))?;
+                }
+                if stamp.kind == Kind::Data {
+                    publisher
+                        .publish(&mut link.client, stamp.intended_ns, Kind::Reply, &mut link.out.octets)
+                        .map_err(BenchError::Plan)?;
+                    link.dirty = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        for (slot, link) in (0..).zip(&mut self.links) {
+            if !std::mem::take(&mut link.dirty) || link.out.blocked {
+                continue;
+            }
+            link.client.seal();
+            self.door
+                .send(slot, &mut link.out)
+                .map_err(|error| ended(self.plan, self.shared, link.number, link.receiver.ready, error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes this turn's counts visible and wakes those who wait for them.
+    fn report(&mut self) {
+        let state = &self.shared.workers[self.index].0;
+        state.sent.store(self.sent, Ordering::Release);
+        state.delivered.store(self.tallies.delivered, Ordering::Release);
+        state.delivered_octets.store(self.tallies.delivered_octets, Ordering::Release);
+        if self.shared.stage() <= Stage::Subscribe {
+            state.ready.store(self.links.iter().filter(|link| link.receiver.ready).count() as u64, Ordering::Release);
+            state.subscribed.store(self.links.iter().map(|link| link.receiver.subscribed).sum(), Ordering::Release);
+        }
+    }
+
+    /// Credits the publishers and hands latencies over.
+    fn hand_over(&mut self) {
+        let mut wake = 0u64;
+        while let Some(publisher) = self.tallies.touched.pop() {
+            let count = std::mem::take(&mut self.tallies.credits[publisher as usize]);
+            self.shared.credits[publisher as usize].0.fetch_add(u64::from(count), Ordering::SeqCst);
+            wake |= 1 << (thread_of(publisher, self.plan.threads) & 63);
+        }
+        wake &= !(1 << (self.index & 63));
+        while wake != 0 {
+            let worker = wake.trailing_zeros() as usize;
+            wake &= wake - 1;
+            if let Some(state) = self.shared.workers.get(worker)
+                && state.0.parked.swap(false, Ordering::SeqCst)
+                && let Some(Some(waker)) = self.wakers.get(worker)
+            {
+                waker.wake();
+            }
+        }
+        let now_ns = self.shared.now_ns();
+        if now_ns - self.handed_over_ns >= HAND_OVER_NS {
+            self.handed_over_ns = now_ns;
+            if self.tallies.latencies.count() > 0
+                && let Ok(mut live) = self.shared.workers[self.index].0.latencies.try_lock()
+            {
+                live.merge(&self.tallies.latencies);
+                self.tallies.latencies.clear();
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        for (slot, link) in (0..).zip(&mut self.links) {
+            link.client.leave(&mut link.out.octets);
+            link.out.blocked = false;
+            let _ = self.door.send(slot, &mut link.out); // it may be gone already
+            self.door.remove(slot);
+        }
+    }
+
+    fn leavings(self) -> Leavings {
+        let mut leavings = Leavings { latencies: self.tallies.latencies, lag: self.lag, ..Leavings::default() };
+        let end_ns = self.shared.measure_to_ns.load(Ordering::Acquire);
+        for mut link in self.links {
+            leavings.books.push(link.receiver.book);
+            for publisher in [&mut link.publisher, &mut link.responder].into_iter().flatten() {
+                leavings.sent.extend(publisher.tallies());
+                if publisher.pace.is_some() && end_ns != u64::MAX {
+                    leavings.unsent += publisher.unsent(end_ns);
+                }
+            }
+        }
+        leavings
+    }
+}
+
+/// A connection's end as an error: before it was ready, the peer is likely something else.
+fn ended(plan: &Plan, shared: &Shared, number: u32, ready: bool, reason: String) -> BenchError {
+    if ready {
+        BenchError::Ended { connection: number, stage: shared.stage().name(), reason }
+    } else {
+        BenchError::Protocol { endpoint: plan.endpoint.clone(), peer: plan.peer.name(), reason }
+    }
+}
+
+/// Whether a publisher of a closed window may send one more.
+#[inline]
+fn has_credit(publisher: &Publisher, plan: &Plan, shared: &Shared) -> bool {
+    if plan.command == Command::Pingpong {
+        return publisher.requests == publisher.answered;
+    }
+    let answered = shared.credits[publisher.number as usize].0.load(Ordering::Acquire);
+    let copies = u64::from(plan.copies());
+    publisher.sent * copies < answered + u64::from(plan.window) * copies
+}
+
+/// Whether a parked worker has something to publish after all.
+fn may_publish(link: &Link, plan: &Plan, shared: &Shared) -> bool {
+    plan.rates.is_empty()
+        && plan.count.is_none()
+        && !link.out.blocked
+        && link.publisher.as_ref().is_some_and(|publisher| !publisher.refused && has_credit(publisher, plan, shared))
+}
+
+impl Receiver {
+    /// Books one happening.
+    #[inline]
+    fn take(&mut self, tallies: &mut Tallies, happening: Happening<'_>, now_ns: u64) {
+        let payload = match happening {
+            Happening::Delivery { payload } => payload,
+            Happening::Ready => return self.ready = true,
+            Happening::Subscribed => return self.subscribed += 1,
+            Happening::Damaged => return self.book.faults.corrupt += 1,
+        };
+        self.received += 1;
+        let filler = payload.len() <= FILLER_ALWAYS_OCTETS || self.received.is_multiple_of(16);
+        let stamp = match Stamp::read(payload, tallies.run, filler) {
+            Ok(stamp) => stamp,
+            Err(Damage::Corrupt) => return self.book.faults.corrupt += 1,
+            Err(Damage::Foreign) => return self.book.faults.foreign += 1,
+        };
+        if !self.part.share.holds(stamp.name) {
+            self.book.faults.misrouted += 1;
+            return;
+        }
+        if !self.book.arrive(Flow { publisher: stamp.publisher, name: stamp.name }, stamp.sequence) {
+            return;
+        }
+        if tallies.dialogue {
+            self.act.push(stamp);
+            if stamp.kind != Kind::Reply {
+                return;
+            }
+        }
+        tallies.delivered += 1;
+        tallies.delivered_octets += payload.len() as u64;
+        if (tallies.measure_from_ns..tallies.measure_to_ns).contains(&stamp.intended_ns) {
+            tallies.latencies.record(now_ns.saturating_sub(stamp.intended_ns));
+        }
+        if let Some(credit) = tallies.credits.get_mut(stamp.publisher as usize) {
+            if *credit == 0 {
+                tallies.touched.push(stamp.publisher);
+            }
+            *credit += 1;
+        }
+    }
+}
+
+/// A relay does not tell when it is ready: give it a moment.
+pub(crate) fn settle(peer: Peer) {
+    if peer == Peer::Relay {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Adds what the workers leave to the run's books.
+pub(crate) fn balance(leavings: &mut [Leavings], copies: u32) -> Faults {
+    let mut books = Books::default();
+    for worker in leavings {
+        worker.sent.drain(..).for_each(|(flow, tally)| books.sent(flow, tally));
+        worker.books.drain(..).for_each(|book| books.received(book));
+    }
+    books.balance(u64::from(copies))
+}
