@@ -288,6 +288,12 @@ impl Send {
         u32::try_from(window.min(self.window).max(0)).unwrap_or(WINDOW_MAX)
     }
 
+    /// Octets of DATA the transport's window allows, whatever the streams' do; never below zero.
+    #[must_use]
+    pub const fn transport_window(&self) -> i64 {
+        self.window
+    }
+
     /// Makes room for exactly `octets` of `stream`'s data in one frame at the end of `out`: extends the DATA frame
     /// that ends there if it is this stream's and stays within the peer's frame size, else writes a new head. Takes
     /// the octets from both windows. On true, the caller appends exactly `octets` octets before anything else.

@@ -1,0 +1,127 @@
+//! One OpenChannel stream: what a next hop points at.
+
+use super::age::AgeLog;
+use super::out_queue::OutQueue;
+use slimline_fib::{ConnId, FanoutCursor};
+use slimline_wire::ConnType;
+use slimline_wire::h2::StreamId;
+use slimline_wire::link::HeaderMac;
+use std::time::Instant;
+
+/// What two ends agreed on in link negotiation (slim-wire §4.2).
+pub(crate) struct Link {
+    pub(crate) kind: ConnType,
+    /// Present once a key was agreed; Peers carry none on messages.
+    pub(crate) mac: Option<Box<HeaderMac>>,
+}
+
+/// The part of a link people ask about.
+#[derive(Debug)]
+pub(crate) struct LinkFacts {
+    pub(crate) link_id: String,
+    pub(crate) slim_version: String,
+    pub(crate) node_id: String,
+    pub(crate) deployment_name: String,
+    pub(crate) kind: ConnType,
+}
+
+/// Where a connection stands.
+pub(crate) enum Phase {
+    /// Waiting for the link negotiation message.
+    Negotiating,
+    /// Negotiated: messages flow.
+    Up(Box<Link>),
+}
+
+/// Why a connection's stream stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A publish waits until every shard knows this connection's last subscriptions (architecture §4, ack truth).
+    Settle,
+    /// A publish addresses this congested connection.
+    Target(ConnId),
+    /// A publish addresses a shard whose ring is full.
+    Shard(u16),
+    /// A fan-out goes on in the next turn.
+    Turn,
+    /// Too many unacknowledged requests.
+    Requests,
+}
+
+/// A message that could not be finished, and what came behind it on the same stream.
+pub(crate) struct Parked {
+    pub(crate) wait: Wait,
+    /// The whole message; empty when only the octets behind it wait (`Wait::Requests`).
+    pub(crate) message: Vec<u8>,
+    pub(crate) cursor: FanoutCursor,
+    /// Whether the header MAC was verified and counted already.
+    pub(crate) resumed: bool,
+}
+
+/// How a receiving connection keeps up (architecture §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Takes what it is sent.
+    Open,
+    /// Queue above `high` and not yet below `low`: publishers that address it are parked.
+    Congested,
+    /// Congested for longer than `stall_after`: its copies are dropped.
+    Stalled,
+}
+
+/// One OpenChannel stream on a transport of this shard.
+pub(crate) struct Connection {
+    pub(crate) id: ConnId,
+    /// Slot and generation of the transport that carries it.
+    pub(crate) transport: (u32, u32),
+    pub(crate) stream: StreamId,
+    pub(crate) phase: Phase,
+    /// gRPC-framed messages that wait for a window or for room in the block.
+    pub(crate) out: OutQueue,
+    /// Octets queued here, in the block and in the kernel's hands, with their age.
+    pub(crate) age: AgeLog,
+    pub(crate) pressure: Pressure,
+    pub(crate) stall_logged: bool,
+    pub(crate) mac_failure_logged: bool,
+    /// Connections of this shard that are parked because of this one.
+    pub(crate) waiters: Vec<ConnId>,
+    /// Requests handed to control and not settled yet.
+    pub(crate) requests: u32,
+    pub(crate) parked: Option<Box<Parked>>,
+    /// Octets of the stream that arrived while parked: at most the stream window.
+    pub(crate) backlog: Vec<u8>,
+    /// The peer ended its half while octets were still in the backlog.
+    pub(crate) ended_by_peer: bool,
+    pub(crate) since: Instant,
+    pub(crate) dropped: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnId, transport: (u32, u32), stream: StreamId, now: Instant) -> Self {
+        Self {
+            id,
+            transport,
+            stream,
+            phase: Phase::Negotiating,
+            out: OutQueue::default(),
+            age: AgeLog::default(),
+            pressure: Pressure::Open,
+            stall_logged: false,
+            mac_failure_logged: false,
+            waiters: Vec::new(),
+            requests: 0,
+            parked: None,
+            backlog: Vec::new(),
+            ended_by_peer: false,
+            since: now,
+            dropped: 0,
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<&Link> {
+        match &self.phase {
+            Phase::Up(link) => Some(link),
+            Phase::Negotiating => None,
+        }
+    }
+}

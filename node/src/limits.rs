@@ -1,0 +1,52 @@
+//! Every bound of the node that is not the operator's to set, and the arithmetic between bounds.
+//!
+//! What an operator may want to change lives in `slimline_config` (`slimline.limits`, `servers[].slimline`).
+
+use std::time::Duration;
+
+/// Deltas a shard applies at the start of one turn.
+pub(crate) const DELTAS_PER_TURN: usize = 2048;
+
+/// Messages a shard takes from the other shards in one turn.
+pub(crate) const MESH_PER_TURN: usize = 256;
+
+/// Completions a shard handles in one turn.
+pub(crate) const COMPLETIONS_PER_TURN: usize = 4096;
+
+/// Outputs one publish makes in one turn; a larger fan-out goes on in the next.
+pub(crate) const OUTPUTS_PER_TURN: usize = 256;
+
+/// Subscribe and unsubscribe requests of one connection that wait for their ack; then its stream waits too.
+pub(crate) const REQUESTS_UNACKED_MAX: u32 = 1024;
+
+/// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.
+pub(crate) const FILL_OCTETS_MAX: usize = 256 * 1024;
+
+/// What a stream may add to a transport's output before the next stream has its go (deficit round robin).
+pub(crate) const ROUND_OCTETS: usize = 16 * 1024;
+
+/// Send blocks a shard keeps for reuse; more than this many idle ones go back to the allocator.
+pub(crate) const SPARE_BLOCKS_MAX: usize = 64;
+
+/// A send block that grew beyond this is not kept.
+pub(crate) const SPARE_BLOCK_OCTETS_MAX: usize = 2 * FILL_OCTETS_MAX;
+
+/// A receive smaller than this on a transport we sent nothing on is acknowledged at once (TCP_QUICKACK).
+pub(crate) const QUICK_ACK_BELOW_OCTETS: usize = 4 * 1448;
+
+/// How often queue ages and counters are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// Finest step in which the age of queued octets is known.
+pub(crate) const AGE_STEP: Duration = Duration::from_millis(20);
+
+/// How long a transport that is being closed may take to send what it still holds.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+/// Entries the RIB or a replica sweeps in one pass after a connection went.
+pub(crate) const SWEEP_PER_PASS: usize = 4096;
+
+/// Requests the control thread handles before it publishes their deltas.
+pub(crate) const REQUESTS_PER_PASS: usize = 4096;
+
+const _: () = assert!(ROUND_OCTETS <= FILL_OCTETS_MAX, "one round must fit into a block");

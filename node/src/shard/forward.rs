@@ -1,0 +1,234 @@
+//! Message view → name → FIB → out queues: what happens to a publish.
+
+use super::core::Core;
+use super::receive::Flow;
+use super::subscribe::Sort;
+use crate::conn::connection::{Pressure, Wait};
+use crate::limits::OUTPUTS_PER_TURN;
+use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
+use slimline_wire::ConnType;
+use slimline_wire::message::{Header, MessageView, parse};
+use std::time::Instant;
+
+/// One message on its way out of this node: everything the egress side needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    /// The message as it came.
+    pub(crate) message: &'a [u8],
+    pub(crate) header: &'a Header<'a>,
+    /// The ttl it leaves with.
+    pub(crate) ttl: u32,
+}
+
+/// Which shards a fan-out reaches.
+#[derive(Default)]
+struct ShardSet([u64; 4]);
+
+const _: () = assert!(ConnId::SHARDS_MAX as usize <= 256, "a bit for every shard");
+
+impl ShardSet {
+    fn insert(&mut self, shard: u16) {
+        self.0[usize::from(shard) / 64] |= 1 << (shard % 64);
+    }
+
+    fn remove(&mut self, shard: u16) {
+        self.0[usize::from(shard) / 64] &= !(1 << (shard % 64));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().zip((0u16..).step_by(64)).flat_map(|(&word, base)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                #[expect(clippy::cast_possible_truncation, reason = "below 64")]
+                Some(base + bit as u16)
+            })
+        })
+    }
+}
+
+impl Core {
+    /// Forwards one publish to every next hop that asked for its name.
+    ///
+    /// Shape:  one message in, any number out; at most [`OUTPUTS_PER_TURN`] in one turn, then a cursor goes on.
+    /// Errors: dropped and counted when its MAC, its ttl or its route is missing; nothing goes back (slim-wire §0.9).
+    /// Source: slim-wire §6; parking: architecture §5.
+    pub(crate) fn publish(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        message: &[u8],
+        header: &Header<'_>,
+        now: Instant,
+    ) -> Flow {
+        self.counters.publishes += 1;
+        if !self.verified(slot, generation, header, Sort::Publish) {
+            return Flow::Next;
+        }
+        if header.ttl <= 1 {
+            self.counters.drop_ttl += 1;
+            return Flow::Next;
+        }
+        let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
+        if connection.requests > 0 {
+            return Flow::Park(Wait::Settle, FanoutCursor::default(), true);
+        }
+        self.distribute(connection.id, message, header, FanoutCursor::default(), now)
+    }
+
+    /// A parked publish tries again; it was verified when it came.
+    pub(crate) fn publish_again(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        message: &[u8],
+        cursor: FanoutCursor,
+        now: Instant,
+    ) -> Flow {
+        let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
+        let id = connection.id;
+        match parse(message) {
+            Ok(MessageView::Publish(publish)) => self.distribute(id, message, &publish.header, cursor, now),
+            _ => unreachable!("a parked publish was read before"),
+        }
+    }
+
+    fn distribute(
+        &mut self,
+        from: ConnId,
+        message: &[u8],
+        header: &Header<'_>,
+        cursor: FanoutCursor,
+        now: Instant,
+    ) -> Flow {
+        let name = header.destination.name;
+        let filter = self.filter(from);
+        let outgoing = Outgoing { message, header, ttl: header.ttl - 1 };
+        if header.fanout == 1 {
+            let Some(hop) = self.fib.match_one(&name, from, filter) else {
+                self.counters.drop_no_route += 1;
+                return Flow::Next;
+            };
+            if let Some(wait) = self.must_wait(hop) {
+                return Flow::Park(wait, FanoutCursor::default(), true);
+            }
+            if hop.shard == self.index {
+                self.enqueue(hop.slot, hop.generation, &outgoing, now);
+            } else if !self.mesh.send_one(hop, &outgoing) {
+                return Flow::Park(Wait::Shard(hop.shard), FanoutCursor::default(), true);
+            } else {
+                self.counters.mesh_out += 1;
+            }
+            return Flow::Next;
+        }
+        let mut hops = std::mem::take(&mut self.hops);
+        let flow = if cursor == FanoutCursor::default() {
+            self.fan_out(from, &outgoing, filter, &mut hops, now)
+        } else {
+            self.fan_out_here(from, &outgoing, filter, cursor, &mut hops, now)
+        };
+        hops.clear();
+        self.hops = hops;
+        flow
+    }
+
+    /// The first step of a fan-out: nobody congested, each other shard gets the message once, then our own connections.
+    fn fan_out(
+        &mut self,
+        from: ConnId,
+        outgoing: &Outgoing<'_>,
+        filter: MatchFilter,
+        hops: &mut Vec<ConnId>,
+        now: Instant,
+    ) -> Flow {
+        let name = outgoing.header.destination.name;
+        let start = FanoutCursor::default();
+        let (mut cursor, mut shards, mut found) = (start, ShardSet::default(), false);
+        let single_batch = loop {
+            hops.clear();
+            let more = self.fib.match_all(&name, from, filter, &mut cursor, hops, OUTPUTS_PER_TURN);
+            if let Some(wait) = hops.iter().find_map(|&hop| self.must_wait(hop)) {
+                return Flow::Park(wait, start, true);
+            }
+            hops.iter().for_each(|hop| shards.insert(hop.shard));
+            let first = !found;
+            found |= !hops.is_empty();
+            if !more {
+                break first;
+            }
+        };
+        if !found {
+            self.counters.drop_no_route += 1;
+            return Flow::Next;
+        }
+        shards.remove(self.index);
+        if let Some(shard) = shards.iter().find(|&shard| self.mesh.is_full(usize::from(shard))) {
+            return Flow::Park(Wait::Shard(shard), start, true);
+        }
+        for shard in shards.iter() {
+            self.mesh.send_all(from, filter, usize::from(shard), outgoing);
+            self.counters.mesh_out += 1;
+        }
+        if single_batch {
+            hops.retain(|hop| hop.shard == self.index);
+            for hop in hops.iter() {
+                self.enqueue(hop.slot, hop.generation, outgoing, now);
+            }
+            return Flow::Next;
+        }
+        self.fan_out_here(from, outgoing, filter, start, hops, now)
+    }
+
+    /// The next step of a large fan-out, among the connections of this shard.
+    fn fan_out_here(
+        &mut self,
+        from: ConnId,
+        outgoing: &Outgoing<'_>,
+        filter: MatchFilter,
+        before: FanoutCursor,
+        hops: &mut Vec<ConnId>,
+        now: Instant,
+    ) -> Flow {
+        let name = outgoing.header.destination.name;
+        let mut cursor = before;
+        hops.clear();
+        let more = self.fib.match_all(&name, from, filter, &mut cursor, hops, OUTPUTS_PER_TURN);
+        hops.retain(|hop| hop.shard == self.index);
+        if let Some(wait) = hops.iter().find_map(|&hop| self.must_wait(hop))
+            && before != FanoutCursor::default()
+        {
+            return Flow::Park(wait, before, true);
+        }
+        for hop in hops.iter() {
+            self.enqueue(hop.slot, hop.generation, outgoing, now);
+        }
+        if more { Flow::Park(Wait::Turn, cursor, true) } else { Flow::Next }
+    }
+
+    /// Which kinds a message from this connection does not reach (slim-wire §6.3).
+    fn filter(&self, from: ConnId) -> MatchFilter {
+        let from_peer = self
+            .connections
+            .get(from.slot, from.generation)
+            .and_then(|connection| connection.link())
+            .is_some_and(|link| link.kind == ConnType::Peer);
+        MatchFilter { exclude_peers: from_peer && self.settings.full_mesh }
+    }
+
+    /// Whether a publisher that addresses `hop` has to stand still for now.
+    #[inline]
+    fn must_wait(&self, hop: ConnId) -> Option<Wait> {
+        if hop.shard == self.index {
+            let congested = self
+                .connections
+                .get(hop.slot, hop.generation)
+                .is_some_and(|connection| connection.pressure == Pressure::Congested);
+            congested.then_some(Wait::Target(hop))
+        } else if !self.congested_elsewhere.is_empty() && self.congested_elsewhere.contains(&hop) {
+            Some(Wait::Target(hop))
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Requests: which stream becomes a connection, which gets a plain answer, and how streams end.
+
+use super::core::Core;
+use crate::conn::connection::{Connection, Phase};
+use crate::conn::transport::{Closing, Rx, StreamRole, Tx};
+use slimline_fib::ConnId;
+use slimline_wire::grpc::{Deframer, OPEN_CHANNEL_PATH, Status, percent_encode};
+use slimline_wire::h2::{Code, Fields, StreamId};
+use std::time::Instant;
+
+/// Everything under our gRPC service.
+const SERVICE_PATH: &[u8] = b"/dataplane.proto.v1.DataPlaneService/";
+const HEALTH_PATH: &[u8] = b"/healthz";
+const HEALTH_CHECK_PATH: &[u8] = b"/grpc.health.v1.Health/Check";
+/// `HealthCheckResponse { status: SERVING }`, gRPC-framed.
+const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 0x08, 0x01];
+/// `HealthCheckResponse { status: NOT_SERVING }`, gRPC-framed.
+const NOT_SERVING: [u8; 7] = [0, 0, 0, 0, 2, 0x08, 0x02];
+
+impl Core {
+    /// Decides what a new request is; an OpenChannel stream is answered with its response headers at once
+    /// (slim-wire §0.1: an SDK says nothing before it has them).
+    pub(crate) fn route(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        stream: StreamId,
+        fields: Fields<'_>,
+        now: Instant,
+    ) -> StreamRole {
+        let field = |name: &[u8]| fields.get(name).unwrap_or_default();
+        let (method, path, content_type) = (field(b":method"), field(b":path"), field(b"content-type"));
+        self.with_tx(slot, generation, |tx| tx.h2.open(stream));
+        let path_only = path.split(|&octet| octet == b'?').next().unwrap_or_default();
+        if path_only == HEALTH_PATH && self.health_served(slot, generation) {
+            return match method {
+                b"GET" => StreamRole::Health { head: false },
+                b"HEAD" => StreamRole::Health { head: true },
+                _ => StreamRole::Refused { status: 405, grpc_status: None, reason: "use GET or HEAD" },
+            };
+        }
+        let grpc = content_type == b"application/grpc"
+            || content_type.starts_with(b"application/grpc+")
+            || content_type.starts_with(b"application/grpc;");
+        let unknown = Some(Status::UNKNOWN.0);
+        if path.starts_with(SERVICE_PATH) {
+            if method != b"POST" {
+                return StreamRole::Refused {
+                    status: 405,
+                    grpc_status: unknown,
+                    reason: "gRPC calls are POST requests",
+                };
+            }
+            if !grpc {
+                return StreamRole::Refused {
+                    status: 415,
+                    grpc_status: unknown,
+                    reason: "content-type must be application/grpc",
+                };
+            }
+        }
+        if path == OPEN_CHANNEL_PATH.as_bytes() && self.draining {
+            return StreamRole::Refused {
+                status: 200,
+                grpc_status: Some(Status::UNAVAILABLE.0),
+                reason: "node is draining: connect to another or retry",
+            };
+        }
+        if path == OPEN_CHANNEL_PATH.as_bytes() {
+            return self.open_channel(slot, generation, stream, now);
+        }
+        if path == HEALTH_CHECK_PATH && method == b"POST" && grpc && self.health_served(slot, generation) {
+            return StreamRole::HealthCheck;
+        }
+        StreamRole::Refused {
+            status: 200,
+            grpc_status: Some(Status::UNIMPLEMENTED.0),
+            reason: "no such service or method",
+        }
+    }
+
+    fn open_channel(&mut self, slot: u32, generation: u32, stream: StreamId, now: Instant) -> StreamRole {
+        let shard = self.index;
+        let (conn_slot, conn_generation) = self.connections.insert(|conn_slot, conn_generation| {
+            let id = ConnId { shard, slot: conn_slot, generation: conn_generation };
+            Connection::new(id, (slot, generation), stream, now)
+        });
+        if let Some(transport) = self.transports.get_mut(slot, generation) {
+            transport.connections.push((conn_slot, conn_generation));
+        }
+        self.look_at(slot, generation, now + self.settings.negotiation_timeout);
+        self.respond(slot, generation, stream, 200, b"application/grpc", false);
+        StreamRole::Channel {
+            slot: conn_slot,
+            generation: conn_generation,
+            deframer: Deframer::new(self.settings.message_octets_max),
+        }
+    }
+
+    fn health_served(&self, slot: u32, generation: u32) -> bool {
+        self.transports
+            .get(slot, generation)
+            .is_some_and(|transport| self.settings.listeners[usize::from(transport.listener)].health)
+    }
+
+    fn respond(&mut self, slot: u32, generation: u32, stream: StreamId, status: u16, content_type: &[u8], end: bool) {
+        let mut code = itoa::Buffer::new();
+        let status = code.format(status).as_bytes();
+        let mut date = std::mem::take(&mut self.date);
+        let text = date.text().as_bytes();
+        self.with_tx(slot, generation, |tx| {
+            let fields = [(&b":status"[..], status), (b"content-type", content_type), (b"date", text)];
+            tx.h2.headers(stream, fields, end, &mut tx.fill);
+        });
+        self.date = date;
+    }
+
+    /// The peer finished its half of a stream.
+    pub(crate) fn request_ended(&mut self, slot: u32, generation: u32, rx: &mut Rx, stream: StreamId) {
+        let Some(entry) = rx.stream(stream) else { return };
+        match std::mem::replace(&mut entry.role, StreamRole::Answered) {
+            StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer } => {
+                let parked = self.connections.get_mut(conn_slot, conn_generation).is_some_and(|connection| {
+                    connection.ended_by_peer = true;
+                    connection.parked.is_some()
+                });
+                entry.role = StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer };
+                if parked {
+                    return; // what it already sent is still handled; then this is called again
+                }
+                self.end_connection(conn_slot, conn_generation, Status::OK, "");
+                return;
+            }
+            StreamRole::Health { head } => {
+                let (status, body): (u16, &[u8]) = if self.draining { (503, b"draining\n") } else { (200, b"ok\n") };
+                self.respond(slot, generation, stream, status, b"text/plain; charset=utf-8", head);
+                if !head {
+                    self.with_tx(slot, generation, |tx| {
+                        tx.h2.data(stream, body, true, &mut tx.fill);
+                    });
+                }
+            }
+            StreamRole::HealthCheck => {
+                let body = if self.draining { NOT_SERVING } else { SERVING };
+                self.respond(slot, generation, stream, 200, b"application/grpc", false);
+                self.with_tx(slot, generation, |tx| {
+                    tx.h2.data(stream, &body, false, &mut tx.fill);
+                    trailers(tx, stream, Status::OK, "");
+                });
+            }
+            StreamRole::Refused { status, grpc_status, reason } => {
+                self.refuse(slot, generation, stream, status, grpc_status, reason);
+            }
+            StreamRole::Answered => {}
+        }
+        self.with_tx(slot, generation, |tx| tx.h2.close(stream));
+        rx.forget(stream);
+        self.transport_idle_check(slot, generation);
+    }
+
+    fn refuse(&mut self, slot: u32, generation: u32, stream: StreamId, status: u16, grpc: Option<u32>, reason: &str) {
+        let mut code = itoa::Buffer::new();
+        let status = code.format(status).as_bytes();
+        let mut grpc_code = itoa::Buffer::new();
+        let mut message = Vec::new();
+        percent_encode(reason, &mut message);
+        self.with_tx(slot, generation, |tx| match grpc {
+            Some(grpc) => {
+                let grpc = grpc_code.format(grpc).as_bytes();
+                let fields = [
+                    (&b":status"[..], status),
+                    (b"content-type", b"application/grpc"),
+                    (b"grpc-status", grpc),
+                    (b"grpc-message", &message),
+                ];
+                tx.h2.headers(stream, fields, true, &mut tx.fill);
+            }
+            None => {
+                let fields = [(&b":status"[..], status), (b"content-type", b"text/plain; charset=utf-8")];
+                tx.h2.headers(stream, fields, false, &mut tx.fill);
+                tx.h2.data(stream, reason.as_bytes(), true, &mut tx.fill);
+            }
+        });
+    }
+
+    /// A stream ended without an answer being possible: reset by the peer, or by us for its mistake.
+    pub(crate) fn stream_gone(&mut self, slot: u32, generation: u32, rx: &mut Rx, stream: StreamId) {
+        if let Some(entry) = rx.stream(stream)
+            && let StreamRole::Channel { slot: conn_slot, generation: conn_generation, .. } = entry.role
+        {
+            self.forget_connection(conn_slot, conn_generation);
+        }
+        self.with_tx(slot, generation, |tx| tx.h2.close(stream));
+        rx.forget(stream);
+        self.transport_idle_check(slot, generation);
+    }
+
+    /// Ends a connection from our side with a gRPC status; what it still had queued goes out first where windows allow.
+    pub(crate) fn end_connection(&mut self, slot: u32, generation: u32, status: Status, text: &str) {
+        let Some(connection) = self.connections.get(slot, generation) else { return };
+        let (transport, life, stream) = (connection.transport.0, connection.transport.1, connection.stream);
+        let ended_by_peer = connection.ended_by_peer;
+        self.drain_queue(slot, generation);
+        self.forget_connection(slot, generation);
+        if status != Status::OK {
+            tracing::info!(connection = slot, status = status.0, text, "connection ended");
+        }
+        self.with_tx(transport, life, |tx| {
+            trailers(tx, stream, status, text);
+            if !ended_by_peer {
+                tx.h2.reset(stream, Code::NO_ERROR, &mut tx.fill);
+            }
+            tx.h2.close(stream);
+        });
+        self.ended_streams.push((transport, life, stream));
+    }
+
+    /// Takes a connection out of the tables: its routes go with one delta, whoever waits for it goes on.
+    pub(crate) fn forget_connection(&mut self, slot: u32, generation: u32) {
+        let Some(connection) = self.connections.remove(slot, generation) else { return };
+        self.counters.connections_ended += 1;
+        if !connection.out.is_empty() {
+            self.counters.drop_disconnected += 1;
+        }
+        let Connection { id, transport, waiters, phase, .. } = connection;
+        if let Some(entry) = self.transports.get_mut(transport.0, transport.1) {
+            entry.connections.retain(|&pair| pair != (slot, generation));
+            entry.tx.backlogged.retain(|&pair| pair != (slot, generation));
+        }
+        self.ready.extend(waiters);
+        self.set_congested_elsewhere(id, false);
+        if matches!(phase, Phase::Up(_)) {
+            self.inventory.remove(id);
+            self.farewells.push(id);
+        } else {
+            self.connections.release(slot, generation);
+        }
+    }
+
+    /// Closes streams whose connection ended while their transport's receive half was in use.
+    pub(crate) fn reap_streams(&mut self) {
+        for (slot, generation, stream) in std::mem::take(&mut self.ended_streams) {
+            if let Some(transport) = self.transports.get_mut(slot, generation)
+                && let Some(rx) = transport.rx.as_mut()
+            {
+                rx.h2.close(stream);
+                rx.forget(stream);
+            }
+            self.transport_idle_check(slot, generation);
+        }
+    }
+
+    /// A draining transport without streams may go.
+    fn transport_idle_check(&mut self, slot: u32, generation: u32) {
+        if !self.draining {
+            return;
+        }
+        if let Some(transport) = self.transports.get_mut(slot, generation)
+            && transport.connections.is_empty()
+            && transport.closing == Closing::No
+        {
+            transport.closing = Closing::AfterSend;
+            transport.closing_since = None;
+            self.touch(slot, generation);
+        }
+    }
+
+    /// Runs `write` on a transport's send half and notes that it has output.
+    #[inline]
+    pub(crate) fn with_tx(&mut self, slot: u32, generation: u32, write: impl FnOnce(&mut Tx)) {
+        if let Some(transport) = self.transports.get_mut(slot, generation)
+            && transport.closing != Closing::Closed
+        {
+            Self::lease_block(&mut self.spare_blocks, &mut transport.tx.fill);
+            write(&mut transport.tx);
+            if !transport.touched {
+                transport.touched = true;
+                self.touched.push((slot, generation));
+            }
+        }
+    }
+}
+
+fn trailers(tx: &mut Tx, stream: StreamId, status: Status, text: &str) {
+    let mut code = itoa::Buffer::new();
+    let code = code.format(status.0).as_bytes();
+    if text.is_empty() {
+        tx.h2.headers(stream, [(&b"grpc-status"[..], code)], true, &mut tx.fill);
+    } else {
+        let mut message = Vec::new();
+        percent_encode(text, &mut message);
+        let fields = [(&b"grpc-status"[..], code), (b"grpc-message", message.as_slice())];
+        tx.h2.headers(stream, fields, true, &mut tx.fill);
+    }
+}

@@ -1,0 +1,323 @@
+//! A shard: one pinned thread, one kernel door, and everything that hangs on them.
+//!
+//! The turn below is the whole loop. The sans-IO part is [`core::Core`], split by direction: `receive` (bytes in →
+//! messages), `forward` (messages → next hops), `transmit` (next hops → bytes out); beside them `http` (requests and how
+//! streams end), `link` (negotiation), `subscribe`, `deadlines`.
+
+pub(crate) mod core;
+mod deadlines;
+pub(crate) mod drain;
+pub(crate) mod forward;
+mod http;
+pub(crate) mod link;
+mod receive;
+pub(crate) mod stats;
+mod subscribe;
+mod timers;
+mod transmit;
+
+use self::core::{Action, Core};
+use self::stats::{Published, ShardReport};
+use crate::control::thread::SharedBell;
+use crate::control::{Order, Orders, Request, RequestKind};
+use crate::delta_log::DeltaReader;
+use crate::io::{Block, Done, Ended, Io, Key};
+use crate::limits::{DELTAS_PER_TURN, TICK};
+use crate::wake::Bell;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::time::{Duration, Instant};
+
+/// What shards know of each other: how busy each is, and how to wake it.
+pub(crate) struct Fellows {
+    pub(crate) loads: Arc<[AtomicUsize]>,
+    pub(crate) orders: Vec<Orders>,
+    pub(crate) bells: Vec<Bell>,
+}
+
+/// One shard with its kernel door.
+pub(crate) struct Shard<I: Io> {
+    pub(crate) core: Core,
+    pub(crate) io: I,
+    deltas: DeltaReader,
+    orders: Orders,
+    fellows: Arc<Fellows>,
+    control: SharedBell,
+    sleeping: Arc<AtomicBool>,
+    published: Arc<Published>,
+    done: VecDeque<Done>,
+    next_tick: Instant,
+    stopping: bool,
+}
+
+/// What a shard is built from, besides its core and kernel door.
+pub(crate) struct ShardParts {
+    pub(crate) deltas: DeltaReader,
+    pub(crate) orders: Orders,
+    pub(crate) fellows: Arc<Fellows>,
+    pub(crate) control: SharedBell,
+    pub(crate) sleeping: Arc<AtomicBool>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) now: Instant,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    On,
+    Over,
+}
+
+impl<I: Io> Shard<I> {
+    pub(crate) fn new(core: Core, io: I, parts: ShardParts) -> Self {
+        Self {
+            core,
+            io,
+            deltas: parts.deltas,
+            orders: parts.orders,
+            fellows: parts.fellows,
+            control: parts.control,
+            sleeping: parts.sleeping,
+            published: parts.published,
+            done: VecDeque::new(),
+            next_tick: parts.now + TICK,
+            stopping: false,
+        }
+    }
+
+    /// One turn: take what waits, forward it, submit once.
+    pub(crate) fn turn(&mut self, now: Instant) -> io::Result<Turn> {
+        self.core.counters.turns += 1;
+        self.apply_deltas(); // between messages: one FIB per lookup
+        self.core.take_from_mesh(now);
+        self.take_orders(now);
+        while let Some(done) = self.done.pop_front() {
+            self.complete(done, now);
+        }
+        self.core.retry_elsewhere();
+        self.core.resume(now);
+        self.core.deadlines(now);
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        self.flush(now);
+        self.tell_others();
+        if self.stopping && self.core.transports.len() == 0 {
+            self.published.store(&self.core.counters);
+            return Ok(Turn::Over);
+        }
+        let wait = self.wait(Instant::now());
+        self.enter(wait)?;
+        self.core.arrived = Instant::now();
+        Ok(Turn::On)
+    }
+
+    fn apply_deltas(&mut self) {
+        let (fib, counters) = (&mut self.core.fib, &mut self.core.counters);
+        self.deltas.drain(DELTAS_PER_TURN, |delta| {
+            counters.deltas += 1;
+            fib.apply(delta);
+        });
+    }
+
+    fn take_orders(&mut self, now: Instant) {
+        while let Some(order) = self.orders.pop() {
+            match order {
+                Order::Settled { conn, subscription_id, error } => {
+                    self.core.settled(conn, subscription_id, error.as_deref(), now);
+                }
+                Order::Release { conn } => self.core.connections.release(conn.slot, conn.generation),
+                Order::Adopt { listener, socket } => self.adopt(listener, socket, now),
+                Order::Quiesce(done) => {
+                    self.core.quiet = true;
+                    self.io_unlisten_all();
+                    let _ = done.send(());
+                }
+                Order::Drain => self.core.drain(now),
+                Order::Report(answer) => {
+                    let _ = answer.send(self.report());
+                }
+                Order::Stop { now: at_once } => {
+                    self.stopping = true;
+                    if at_once {
+                        self.core.abandon_all();
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> ShardReport {
+        ShardReport {
+            shard: self.core.index,
+            counters: self.core.counters.clone(),
+            latency: self.core.latency.clone(),
+            transports: self.core.transports.len(),
+            connections: self.core.connections.len(),
+            names: self.core.fib.names(),
+            io: self.io.features().to_string(),
+        }
+    }
+
+    /// One completion.
+    fn complete(&mut self, done: Done, now: Instant) {
+        self.core.counters.completions += 1;
+        match done {
+            Done::Received { key, lease } => {
+                let (core, io) = (&mut self.core, &self.io);
+                // Reach of a panic: this transport. What the step moves out of the core is rebuilt when missing.
+                let step = AssertUnwindSafe(|| core.received(key.slot, key.generation, io.octets(&lease), now));
+                if catch_unwind(step).is_err() {
+                    self.core.counters.panics += 1;
+                    tracing::error!(transport = key.slot, "internal error while reading: transport closed");
+                    self.core.abandon_transport(key.slot, key.generation);
+                }
+                self.io.put_back(lease);
+                self.core.reap_streams();
+            }
+            Done::Sent { key, block, result } => {
+                if let Some((block, from)) = self.core.sent(key.slot, key.generation, block.0, result) {
+                    self.io.send(key, Block(block), from);
+                }
+            }
+            Done::ReceiveEnded { key, why } => self.receive_ended(key, why),
+            Done::Closed { key } => {
+                self.core.transport_closed(key.slot, key.generation);
+                self.fellows.loads[usize::from(self.core.index)].fetch_sub(1, Ordering::Relaxed);
+            }
+            Done::Accepted { listener, socket } => self.place(listener, socket, now),
+            Done::AcceptFailed { listener, error } => {
+                tracing::warn!(listener, %error, "accept failed: too many open files, or out of memory?");
+            }
+            Done::Connected { .. } | Done::Woken => {}
+        }
+    }
+
+    fn receive_ended(&mut self, key: Key, why: Ended) {
+        if self.core.transports.get(key.slot, key.generation).is_none() {
+            return;
+        }
+        match why {
+            Ended::NoBuffers => self.io.receive(key),
+            Ended::Cancelled => {}
+            Ended::Eof | Ended::Error(_) => self.core.peer_gone(key.slot, key.generation),
+        }
+    }
+
+    /// Gives an accepted socket to the least loaded shard.
+    fn place(&mut self, listener: u32, socket: std::os::fd::OwnedFd, now: Instant) {
+        let loads = &self.fellows.loads;
+        let target = (0..loads.len()).min_by_key(|&shard| loads[shard].load(Ordering::Relaxed)).unwrap_or(0);
+        loads[target].fetch_add(1, Ordering::Relaxed);
+        let listener = u16::try_from(listener).unwrap_or(0);
+        if target == usize::from(self.core.index) {
+            self.adopt(listener, socket, now);
+        } else {
+            self.fellows.orders[target].push(Order::Adopt { listener, socket });
+            self.fellows.bells[target].ring();
+        }
+    }
+
+    fn adopt(&mut self, listener: u16, socket: std::os::fd::OwnedFd, now: Instant) {
+        let (slot, generation) = self.core.open_transport(listener, now);
+        let key = Key { slot, generation };
+        match self.io.adopt(key, socket) {
+            Ok(()) => self.io.receive(key),
+            Err(error) => {
+                tracing::warn!(%error, "accepted socket could not be taken over");
+                self.core.transport_closed(slot, generation);
+                self.fellows.loads[usize::from(self.core.index)].fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn io_unlisten_all(&mut self) {
+        if self.core.index == 0 {
+            for listener in 0..self.core.settings.listeners.len() {
+                self.io.unlisten(u32::try_from(listener).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Hands every transport's output to the kernel: one send each.
+    fn flush(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.core.touched);
+        for (slot, generation) in touched.drain(..) {
+            if let Some(block) = self.core.take_block(slot, generation, now) {
+                self.io.send(Key { slot, generation }, Block(block), 0);
+            }
+        }
+        self.core.touched.append(&mut touched); // keeps the memory
+        for action in std::mem::take(&mut self.core.actions) {
+            match action {
+                Action::QuickAck(slot, generation) => {
+                    self.core.counters.quick_acks += 1;
+                    self.io.quick_ack(Key { slot, generation });
+                }
+                Action::Close(slot, generation) => self.io.close(Key { slot, generation }),
+                Action::Reset(slot, generation) => self.io.reset(Key { slot, generation }),
+            }
+        }
+    }
+
+    /// Publishes to control and to the other shards what this turn left for them.
+    fn tell_others(&mut self) {
+        while let Some(&conn) = self.core.farewells.last() {
+            let goodbye = Request { conn, kind: RequestKind::Gone, subscription_id: 0 };
+            if self.core.requests.push(goodbye).is_err() {
+                break;
+            }
+            self.core.farewells.pop();
+            self.core.control_bell = true;
+        }
+        if std::mem::take(&mut self.core.control_bell) {
+            self.control.ring();
+        }
+        self.core.mesh.ring(&self.fellows.bells);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = now + TICK;
+        self.core.age_queues(now);
+        self.core.drain_progress(now);
+        self.published.store(&self.core.counters);
+    }
+
+    /// How long the kernel may keep us; zero when there is work left.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if !self.core.ready.is_empty()
+            || !self.core.farewells.is_empty()
+            || !self.core.touched.is_empty()
+            || !self.deltas.is_empty()
+            || self.core.mesh.has_input()
+        {
+            return Some(Duration::ZERO);
+        }
+        let tick = (!self.core.aging.is_empty() || self.core.draining || self.stopping).then_some(self.next_tick);
+        let retry = (!self.core.parked_elsewhere.is_empty()).then_some(now + Duration::from_millis(1));
+        let soonest = [self.core.timers.next(), tick, retry].into_iter().flatten().min();
+        soonest.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Asks the kernel, announcing a sleep to those who may want to end it.
+    fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if wait == Some(Duration::ZERO) {
+            return self.io.enter(wait, &mut self.done);
+        }
+        self.sleeping.store(true, Ordering::SeqCst);
+        self.deltas.park();
+        fence(Ordering::SeqCst);
+        let wait = if self.orders.is_empty() && self.deltas.is_empty() && !self.core.mesh.has_input() {
+            wait
+        } else {
+            Some(Duration::ZERO)
+        };
+        let outcome = self.io.enter(wait, &mut self.done);
+        self.sleeping.store(false, Ordering::SeqCst);
+        self.deltas.unpark();
+        outcome
+    }
+}

@@ -1,0 +1,365 @@
+//! Bytes in: octets of one transport → HTTP/2 events → SLIM messages.
+
+use super::core::Core;
+use crate::conn::connection::{Parked, Phase, Wait};
+use crate::conn::transport::{Closing, Rx, StreamRole};
+use crate::limits;
+use slimline_fib::FanoutCursor;
+use slimline_wire::grpc::{Deframer, GrpcError, Item, Status};
+use slimline_wire::h2::{Code, Event, StreamId};
+use slimline_wire::message::{MessageView, parse};
+use std::time::Instant;
+use tracing::warn;
+
+/// What became of one message.
+pub(crate) enum Flow {
+    /// Done with; the next may come.
+    Next,
+    /// It cannot be finished yet: the stream stands still. The cursor says how far a fan-out came.
+    Park(Wait, FanoutCursor, Resumed),
+    /// The connection has ended; what follows on its stream means nothing.
+    Ended,
+}
+
+/// Whether a parked message has passed verification and counting already.
+pub(crate) type Resumed = bool;
+
+impl Core {
+    /// Handles what one receive brought for a transport.
+    pub(crate) fn received(&mut self, slot: u32, generation: u32, octets: &[u8], now: Instant) {
+        let Some(transport) = self.transports.get_mut(slot, generation) else { return };
+        self.counters.octets_in += octets.len() as u64;
+        transport.heard = now;
+        transport.unanswered += octets.len();
+        if transport.closing != Closing::No || self.quiet {
+            return;
+        }
+        let Some(mut rx) = transport.rx.take() else { return };
+        rx.h2.data_sent(transport.tx.h2.take_data_sent());
+        let outcome = self.events(slot, generation, &mut rx, octets, now);
+        if let Some(transport) = self.transports.get_mut(slot, generation) {
+            transport.rx = Some(rx);
+        }
+        if let Err((code, reason)) = outcome {
+            self.counters.transport_errors += 1;
+            warn!(transport = slot, %code, reason, "peer broke HTTP/2: transport ends");
+            self.fail_transport(slot, generation, code, reason, now);
+        }
+    }
+
+    fn events(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        rx: &mut Rx,
+        octets: &[u8],
+        now: Instant,
+    ) -> Result<(), (Code, &'static str)> {
+        let mut input = octets;
+        loop {
+            let event = match rx.h2.next(now, &mut input) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err((error.code, error.reason)),
+            };
+            match event {
+                Event::Data { stream, octets, flow_octets, end_stream } => {
+                    self.credit_transport(slot, generation, rx, flow_octets);
+                    self.data(slot, generation, rx, stream, octets, flow_octets, now);
+                    if end_stream {
+                        self.request_ended(slot, generation, rx, stream);
+                    }
+                }
+                Event::IgnoredData { flow_octets } => self.credit_transport(slot, generation, rx, flow_octets),
+                Event::Headers { stream, fields, end_stream } => {
+                    let role = self.route(slot, generation, stream, fields, now);
+                    rx.requested = true;
+                    rx.streams.push(crate::conn::transport::RxStream { id: stream, role });
+                    if end_stream {
+                        self.request_ended(slot, generation, rx, stream);
+                    }
+                }
+                Event::Trailers { stream, .. } => self.request_ended(slot, generation, rx, stream),
+                Event::Reset { stream, .. } => self.stream_gone(slot, generation, rx, stream),
+                Event::StreamError { stream, code, reason } => {
+                    self.counters.stream_errors += 1;
+                    tracing::debug!(transport = slot, stream = stream.get(), %code, reason, "stream refused");
+                    self.stream_gone(slot, generation, rx, stream);
+                    self.with_tx(slot, generation, |tx| tx.h2.reset(stream, code, &mut tx.fill));
+                }
+                Event::Settings(settings) => {
+                    rx.settled = true;
+                    let mut outcome = Ok(());
+                    self.with_tx(slot, generation, |tx| outcome = tx.h2.settings(&settings, &mut tx.fill));
+                    outcome.map_err(|error| (error.code, error.reason))?;
+                }
+                Event::WindowUpdate { stream, increment } => {
+                    let mut outcome = Ok(());
+                    self.with_tx(slot, generation, |tx| outcome = tx.h2.window_update(stream, increment));
+                    match outcome {
+                        Ok(()) => {}
+                        Err(slimline_wire::h2::WindowError::Transport(error)) => {
+                            return Err((error.code, error.reason));
+                        }
+                        Err(slimline_wire::h2::WindowError::Stream { stream, code, .. }) => {
+                            self.counters.stream_errors += 1;
+                            rx.h2.close(stream);
+                            self.stream_gone(slot, generation, rx, stream);
+                            self.with_tx(slot, generation, |tx| tx.h2.reset(stream, code, &mut tx.fill));
+                        }
+                    }
+                }
+                Event::Ping(payload) => self.with_tx(slot, generation, |tx| tx.h2.ping_ack(payload, &mut tx.fill)),
+                Event::Pong(_) => {
+                    if let Some(transport) = self.transports.get_mut(slot, generation) {
+                        transport.ping_sent = None;
+                    }
+                }
+                Event::SettingsAck | Event::GoAway { .. } => {}
+            }
+        }
+    }
+
+    /// Octets of one stream: to its connection, or nowhere.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one DATA event, borrowed apart")]
+    fn data(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        rx: &mut Rx,
+        stream: StreamId,
+        octets: &[u8],
+        flow_octets: u32,
+        now: Instant,
+    ) {
+        let Some(StreamRole::Channel { slot: conn_slot, generation: conn_generation, .. }) =
+            rx.stream(stream).map(|stream| &stream.role)
+        else {
+            self.credit_stream(slot, generation, rx, stream, flow_octets);
+            return;
+        };
+        let (conn_slot, conn_generation) = (*conn_slot, *conn_generation);
+        #[expect(clippy::cast_possible_truncation, reason = "a DATA frame is shorter than 2^24")]
+        let padding = flow_octets - octets.len() as u32;
+        self.credit_stream(slot, generation, rx, stream, padding);
+        if let Some(connection) = self.connections.get_mut(conn_slot, conn_generation)
+            && connection.parked.is_some()
+        {
+            connection.backlog.extend_from_slice(octets);
+            return;
+        }
+        self.stream_octets(slot, generation, rx, stream, octets, now);
+    }
+
+    /// Splits a connection's octets into messages and handles each; credits what is finished with.
+    pub(crate) fn stream_octets(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        rx: &mut Rx,
+        stream: StreamId,
+        octets: &[u8],
+        now: Instant,
+    ) {
+        let Some(entry) = rx.stream(stream) else { return };
+        let StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer } = &mut entry.role else {
+            return;
+        };
+        let (conn_slot, conn_generation) = (*conn_slot, *conn_generation);
+        if self.connections.get(conn_slot, conn_generation).is_none() {
+            return; // ended this turn; its stream is taken down when the turn ends
+        }
+        // Moved out, so that the messages it lends do not hold the stream table.
+        let mut own = std::mem::replace(deframer, Deframer::new(0));
+        let mut input = octets;
+        let mut ended = None;
+        loop {
+            match own.next(&mut input) {
+                Ok(None) => break,
+                Ok(Some(Item::Message(message))) => match self.message(conn_slot, conn_generation, message, now) {
+                    Flow::Next => {}
+                    Flow::Park(wait, cursor, resumed) => {
+                        let message = message.to_vec();
+                        self.park(conn_slot, conn_generation, wait, cursor, resumed, message, input);
+                        break;
+                    }
+                    Flow::Ended => return,
+                },
+                Ok(Some(Item::Oversize { length })) => {
+                    self.counters.drop_oversize += 1;
+                    warn!(
+                        connection = conn_slot,
+                        length,
+                        limit = self.settings.message_octets_max,
+                        "oversize message discarded"
+                    );
+                }
+                Err(error) => {
+                    ended = Some(match error {
+                        GrpcError::Compressed => {
+                            (Status::UNIMPLEMENTED, "compressed gRPC messages are not supported: send flag 0")
+                        }
+                        GrpcError::BadFlag(_) => {
+                            (Status::INVALID_ARGUMENT, "gRPC message prefix: flag is neither 0 nor 1")
+                        }
+                    });
+                    break;
+                }
+            }
+        }
+        if let Some((status, text)) = ended {
+            self.end_connection(conn_slot, conn_generation, status, text);
+            return;
+        }
+        let parked_octets =
+            self.connections.get(conn_slot, conn_generation).map_or(0, |connection| connection.backlog.len());
+        let consumed = octets.len() - parked_octets.min(input.len());
+        if let Some(entry) = rx.stream(stream)
+            && let StreamRole::Channel { deframer, .. } = &mut entry.role
+        {
+            *deframer = own;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most a stream window")]
+        self.credit_stream(slot, generation, rx, stream, consumed as u32);
+    }
+
+    /// One whole SLIM message of a connection.
+    fn message(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) -> Flow {
+        self.counters.messages_in += 1;
+        let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
+        let up = matches!(connection.phase, Phase::Up(_));
+        let view = match parse(message) {
+            Ok(view) => view,
+            Err(error) if up => {
+                self.counters.drop_malformed += 1;
+                tracing::debug!(connection = slot, %error, "malformed message skipped");
+                return Flow::Next;
+            }
+            Err(error) => {
+                self.counters.links_refused += 1;
+                let text = format!("link negotiation: first message cannot be read: {error}");
+                self.end_connection(slot, generation, Status::INVALID_ARGUMENT, &text);
+                return Flow::Ended;
+            }
+        };
+        if !up {
+            return self.negotiate(slot, generation, &view, now);
+        }
+        match view {
+            MessageView::Publish(publish) => self.publish(slot, generation, message, &publish.header, now),
+            MessageView::Subscribe(request) => self.subscription(slot, generation, &request, true),
+            MessageView::Unsubscribe(request) => self.subscription(slot, generation, &request, false),
+            MessageView::Link(_) | MessageView::SubscriptionAck(_) => {
+                self.counters.ignored += 1;
+                Flow::Next
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a stopped message, borrowed apart")]
+    fn park(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        wait: Wait,
+        cursor: FanoutCursor,
+        resumed: Resumed,
+        message: Vec<u8>,
+        behind: &[u8],
+    ) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        debug_assert!(connection.parked.is_none() && connection.backlog.is_empty());
+        connection.backlog.extend_from_slice(behind);
+        connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
+        let id = connection.id;
+        self.wait_for(id, wait);
+    }
+
+    /// Registers a parked connection where its wait will end.
+    pub(crate) fn wait_for(&mut self, id: slimline_fib::ConnId, wait: Wait) {
+        match wait {
+            Wait::Target(target) if target.shard == self.index => {
+                self.counters.parked_target += 1;
+                match self.connections.get_mut(target.slot, target.generation) {
+                    Some(target) => target.waiters.push(id),
+                    None => self.ready.push(id),
+                }
+            }
+            Wait::Target(_) => {
+                self.counters.parked_target += 1;
+                self.parked_elsewhere.push(id);
+            }
+            Wait::Shard(_) => {
+                self.counters.parked_mesh += 1;
+                self.parked_elsewhere.push(id);
+            }
+            Wait::Settle => self.counters.parked_settle += 1,
+            Wait::Requests => self.counters.parked_requests += 1,
+            Wait::Turn => self.ready.push(id),
+        }
+    }
+
+    /// Goes on with connections whose wait is over: the parked message first, then what came behind it.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        for _ in 0..self.ready.len().min(limits::COMPLETIONS_PER_TURN) {
+            let Some(id) = self.ready.pop() else { return };
+            self.resume_one(id.slot, id.generation, now);
+        }
+    }
+
+    fn resume_one(&mut self, slot: u32, generation: u32, now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let Some(parked) = connection.parked.take() else { return };
+        let (id, stream, (transport, life)) = (connection.id, connection.stream, connection.transport);
+        let Parked { message, cursor, resumed, .. } = *parked;
+        let outcome = if resumed {
+            self.publish_again(slot, generation, &message, cursor, now)
+        } else {
+            self.counters.messages_in -= 1; // counted when it was parked
+            self.message(slot, generation, &message, now)
+        };
+        match outcome {
+            Flow::Next => {}
+            Flow::Park(wait, cursor, resumed) => {
+                if let Some(connection) = self.connections.get_mut(slot, generation) {
+                    connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
+                    self.wait_for(id, wait);
+                }
+                return;
+            }
+            Flow::Ended => return,
+        }
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let backlog = std::mem::take(&mut connection.backlog);
+        let ended = connection.ended_by_peer;
+        let Some(entry) = self.transports.get_mut(transport, life) else { return };
+        let Some(mut rx) = entry.rx.take() else { return };
+        if !backlog.is_empty() {
+            self.stream_octets(transport, life, &mut rx, stream, &backlog, now);
+        }
+        if ended && self.connections.get(slot, generation).is_some_and(|connection| connection.parked.is_none()) {
+            self.request_ended(transport, life, &mut rx, stream);
+        }
+        if let Some(entry) = self.transports.get_mut(transport, life) {
+            entry.rx = Some(rx);
+        }
+    }
+
+    #[inline]
+    fn credit_transport(&mut self, slot: u32, generation: u32, rx: &mut Rx, octets: u32) {
+        if let Some(increment) = rx.h2.credit_transport(octets) {
+            self.with_tx(slot, generation, |tx| {
+                tx.h2.write_window_update(StreamId::TRANSPORT, increment, &mut tx.fill);
+            });
+        }
+    }
+
+    #[inline]
+    fn credit_stream(&mut self, slot: u32, generation: u32, rx: &mut Rx, stream: StreamId, octets: u32) {
+        if octets > 0
+            && let Some(increment) = rx.h2.credit_stream(stream, octets)
+        {
+            self.with_tx(slot, generation, |tx| tx.h2.write_window_update(stream, increment, &mut tx.fill));
+        }
+    }
+}

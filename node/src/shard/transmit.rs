@@ -1,0 +1,349 @@
+//! Out queue → frames → bytes out: how messages leave, and what happens to a reader that does not keep up.
+
+use super::core::{Action, Core};
+use super::forward::Outgoing;
+use crate::conn::connection::{Connection, Phase, Pressure};
+use crate::conn::transport::{Closing, Tx};
+use crate::limits::{FILL_OCTETS_MAX, ROUND_OCTETS};
+use slimline_fib::ConnId;
+use slimline_wire::ConnType;
+use slimline_wire::grpc::{PREFIX_OCTETS, Status};
+use slimline_wire::link::HopFields;
+use slimline_wire::message::{MacOut, rewrite};
+use std::time::Instant;
+
+impl Core {
+    /// Queues one message towards a connection of this shard, its per-hop header rewritten for that link.
+    ///
+    /// Shape:  straight into the transport's block while windows and block have room, else into the stream's own queue.
+    /// Errors: none; a stalled or full connection loses the copy, counted.
+    /// Source: slim-wire §6.5, §8.3; architecture §5.
+    pub(crate) fn enqueue(&mut self, slot: u32, generation: u32, outgoing: &Outgoing<'_>, now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else {
+            self.counters.drop_next_hop_gone += 1;
+            return;
+        };
+        let Some(transport) = self.transports.get_mut(connection.transport.0, connection.transport.1) else {
+            self.counters.drop_next_hop_gone += 1;
+            return;
+        };
+        let policy = &self.settings.listeners[usize::from(transport.listener)].slow_reader;
+        if connection.pressure == Pressure::Stalled {
+            self.counters.drop_stalled += 1;
+            connection.dropped += 1;
+            return;
+        }
+        if connection.age.waiting() + outgoing.message.len() > policy.hard_cap {
+            self.counters.drop_hard_cap += 1;
+            connection.dropped += 1;
+            return;
+        }
+        let Phase::Up(link) = &mut connection.phase else {
+            self.counters.drop_next_hop_gone += 1;
+            return;
+        };
+        // How the header leaves on this link. Peers and links without a key get no tag, never a stale one.
+        let sign = !matches!(link.kind, ConnType::Peer | ConnType::Local);
+        let mac = match (&mut link.mac, outgoing.header.header_mac) {
+            (Some(mac), _) if sign => MacOut::Set(mac.tag(outgoing.header, outgoing.ttl, HopFields::Cleared)),
+            (_, Some(_)) => MacOut::Remove,
+            (_, None) => MacOut::Keep,
+        };
+        let patch = outgoing.header.patch();
+        let in_place = match (patch, &mac) {
+            (Some(patch), MacOut::Set(tag)) => Some((patch, tag)),
+            _ => None,
+        };
+        let message: &[u8] = if in_place.is_some() {
+            outgoing.message
+        } else {
+            self.scratch.clear();
+            rewrite(outgoing.message, outgoing.header, outgoing.ttl, mac, &mut self.scratch);
+            &self.scratch
+        };
+        let tx = &mut transport.tx;
+        let octets = message.len() + PREFIX_OCTETS;
+        Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
+        let direct = connection.out.is_empty() && tx.fill.len() + octets <= FILL_OCTETS_MAX;
+        #[expect(clippy::cast_possible_truncation, reason = "a message is at most message_octets_max, a u32")]
+        let (length, framed) = (message.len() as u32, octets as u32);
+        let target = if direct && tx.h2.begin_data(connection.stream, framed, &mut tx.fill) {
+            &mut tx.fill
+        } else {
+            if connection.out.is_empty() {
+                tx.backlogged.push((slot, generation));
+            }
+            connection.out.back()
+        };
+        let start = target.len() + PREFIX_OCTETS;
+        target.push(0);
+        target.extend_from_slice(&length.to_be_bytes());
+        target.extend_from_slice(message);
+        if let Some((patch, tag)) = in_place {
+            #[expect(clippy::cast_possible_truncation, reason = "patchable means the ttl is below 128")]
+            let ttl = outgoing.ttl as u8;
+            target[start + patch.ttl_at as usize] = ttl;
+            let mac_at = start + patch.mac_at as usize;
+            target[mac_at..mac_at + 32].copy_from_slice(tag);
+        }
+        if connection.out.is_empty() {
+            share(tx, slot, generation, octets);
+        }
+        tx.fill_messages += 1;
+        if tx.fill_since.is_none() {
+            tx.fill_since = Some(self.arrived);
+        }
+        self.counters.messages_out += 1;
+        if connection.age.waiting() == 0 {
+            self.aging.push((slot, generation));
+        }
+        connection.age.queue(octets, now);
+        if !transport.touched {
+            transport.touched = true;
+            self.touched.push(connection.transport);
+        }
+        if connection.pressure == Pressure::Open && connection.age.waiting() > policy.high {
+            connection.pressure = Pressure::Congested;
+            self.counters.congested += 1;
+            let id = connection.id;
+            self.mesh.tell_congested(id, true);
+        }
+    }
+
+    /// Queues a message the node itself makes: an ack, a negotiation reply. Never dropped.
+    pub(crate) fn send_own(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let Some(transport) = self.transports.get_mut(connection.transport.0, connection.transport.1) else { return };
+        let tx = &mut transport.tx;
+        Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
+        let octets = message.len() + PREFIX_OCTETS;
+        let (length, framed) = (u32::try_from(message.len()).unwrap_or(0), u32::try_from(octets).unwrap_or(0));
+        let direct = connection.out.is_empty() && tx.h2.begin_data(connection.stream, framed, &mut tx.fill);
+        let target = if direct {
+            share(tx, slot, generation, octets);
+            &mut tx.fill
+        } else {
+            if connection.out.is_empty() {
+                tx.backlogged.push((slot, generation));
+            }
+            connection.out.back()
+        };
+        target.push(0);
+        target.extend_from_slice(&length.to_be_bytes());
+        target.extend_from_slice(message);
+        if connection.age.waiting() == 0 {
+            self.aging.push((slot, generation));
+        }
+        connection.age.queue(octets, now);
+        let (transport, life) = connection.transport;
+        self.touch(transport, life);
+    }
+
+    /// Moves what windows and block allow from a transport's streams into its block, fairly.
+    pub(crate) fn refill(&mut self, slot: u32, generation: u32) {
+        let Some(transport) = self.transports.get_mut(slot, generation) else { return };
+        let tx = &mut transport.tx;
+        let mut idle_rounds = 0;
+        while tx.fill.len() < FILL_OCTETS_MAX && idle_rounds < tx.backlogged.len() {
+            let pair = tx.backlogged.remove(0);
+            let Some(connection) = self.connections.get_mut(pair.0, pair.1) else { continue };
+            Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
+            let round = if tx.backlogged.is_empty() { FILL_OCTETS_MAX } else { ROUND_OCTETS };
+            let waiting = connection.out.octets();
+            let offered = &waiting[..waiting.len().min(round)];
+            let taken = tx.h2.data(connection.stream, offered, false, &mut tx.fill);
+            connection.out.advance(taken);
+            if taken > 0 {
+                share(tx, pair.0, pair.1, taken);
+                idle_rounds = 0;
+            } else {
+                idle_rounds += 1;
+            }
+            if !connection.out.is_empty() {
+                tx.backlogged.push(pair);
+            }
+        }
+    }
+
+    /// Before a connection ends from our side: what windows still allow goes into the block.
+    pub(crate) fn drain_queue(&mut self, slot: u32, generation: u32) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let Some(transport) = self.transports.get_mut(connection.transport.0, connection.transport.1) else { return };
+        if connection.out.is_empty() {
+            return;
+        }
+        let tx = &mut transport.tx;
+        Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
+        let taken = tx.h2.data(connection.stream, connection.out.octets(), false, &mut tx.fill);
+        connection.out.advance(taken);
+    }
+
+    /// Hands a transport's block over for sending; `None` while one is in flight or nothing waits.
+    pub(crate) fn take_block(&mut self, slot: u32, generation: u32, now: Instant) -> Option<Vec<u8>> {
+        self.refill(slot, generation);
+        let transport = self.transports.get_mut(slot, generation)?;
+        transport.touched = false;
+        let tx = &mut transport.tx;
+        if tx.flight_octets > 0 || transport.closing == Closing::Closed {
+            return None;
+        }
+        if tx.fill.is_empty() {
+            if transport.closing == Closing::AfterSend && tx.backlogged.is_empty() {
+                transport.closing = Closing::Closed;
+                self.actions.push(Action::Close(slot, generation));
+            } else if transport.unanswered > 0 && transport.unanswered < crate::limits::QUICK_ACK_BELOW_OCTETS {
+                self.actions.push(Action::QuickAck(slot, generation));
+            }
+            transport.unanswered = 0;
+            return None;
+        }
+        transport.unanswered = 0;
+        tx.h2.seal();
+        let block = std::mem::take(&mut tx.fill);
+        tx.flight_octets = block.len();
+        tx.flight_sent = 0;
+        tx.flight_since = now;
+        std::mem::swap(&mut tx.fill_shares, &mut tx.flight_shares);
+        if let Some(since) = tx.fill_since.take()
+            && tx.fill_messages > 0
+        {
+            let waited = u64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX);
+            self.latency.saturating_record_n(waited.max(1), u64::from(tx.fill_messages));
+        }
+        tx.fill_messages = 0;
+        self.counters.sends += 1;
+        Some(block)
+    }
+
+    /// A send came back. Gives the block again, with the offset to go on from, if the kernel took only a part.
+    pub(crate) fn sent(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        block: Vec<u8>,
+        result: std::io::Result<usize>,
+    ) -> Option<(Vec<u8>, usize)> {
+        let Some(transport) = self.transports.get_mut(slot, generation) else {
+            Self::return_block(&mut self.spare_blocks, block);
+            return None;
+        };
+        let tx = &mut transport.tx;
+        match result {
+            Ok(octets) => {
+                self.counters.octets_out += octets as u64;
+                tx.flight_sent += octets;
+                if tx.flight_sent < tx.flight_octets && octets > 0 {
+                    self.counters.short_sends += 1;
+                    return Some((block, tx.flight_sent));
+                }
+                tx.flight_octets = 0;
+                let mut shares = std::mem::take(&mut tx.flight_shares);
+                for (conn, life, octets) in shares.drain(..) {
+                    self.taken(conn, life, octets);
+                }
+                if let Some(transport) = self.transports.get_mut(slot, generation) {
+                    transport.tx.flight_shares = shares;
+                }
+                Self::return_block(&mut self.spare_blocks, block);
+                self.touch(slot, generation);
+            }
+            Err(error) => {
+                tracing::debug!(transport = slot, %error, "send failed");
+                tx.flight_octets = 0;
+                tx.flight_shares.clear();
+                Self::return_block(&mut self.spare_blocks, block);
+                self.abandon_transport(slot, generation);
+            }
+        }
+        None
+    }
+
+    /// The kernel took octets of a connection: its queue is shorter, whoever waited for that goes on.
+    fn taken(&mut self, slot: u32, generation: u32, octets: usize) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        connection.age.take(octets);
+        if connection.pressure != Pressure::Open {
+            let Some(transport) = self.transports.get(connection.transport.0, connection.transport.1) else { return };
+            let low = self.settings.listeners[usize::from(transport.listener)].slow_reader.low;
+            if connection.age.waiting() < low {
+                if connection.pressure == Pressure::Stalled {
+                    tracing::info!(connection = %connection.id, dropped = connection.dropped, "reader recovered");
+                }
+                connection.pressure = Pressure::Open;
+                connection.stall_logged = false;
+                let id = connection.id;
+                self.ready.append(&mut connection.waiters);
+                self.mesh.tell_congested(id, false);
+            }
+        }
+    }
+
+    /// Looks at the age of every queue: congested ones stall, old ones are cut.
+    pub(crate) fn age_queues(&mut self, now: Instant) {
+        let mut aging = std::mem::take(&mut self.aging);
+        aging.retain(|&(slot, generation)| self.age_one(slot, generation, now));
+        aging.append(&mut self.aging);
+        self.aging = aging;
+    }
+
+    fn age_one(&mut self, slot: u32, generation: u32, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return false };
+        if connection.age.waiting() == 0 {
+            return false;
+        }
+        let Some(transport) = self.transports.get(connection.transport.0, connection.transport.1) else { return false };
+        let policy = self.settings.listeners[usize::from(transport.listener)].slow_reader;
+        let oldest = connection.age.oldest(now);
+        if connection.pressure == Pressure::Congested && oldest >= policy.stall_after {
+            connection.pressure = Pressure::Stalled;
+            self.counters.stalled += 1;
+            tracing::warn!(connection = %connection.id, queued = connection.age.waiting(), oldest_ms = oldest.as_millis(),
+                "slow reader stalled: its copies are dropped until it catches up");
+            let id = connection.id;
+            self.ready.append(&mut connection.waiters);
+            self.mesh.tell_congested(id, false);
+        }
+        if oldest >= policy.cut_after {
+            self.cut(slot, generation, now);
+            return false;
+        }
+        true
+    }
+
+    /// Ends a connection that did not read for too long; the transport too when the socket itself stands still.
+    fn cut(&mut self, slot: u32, generation: u32, now: Instant) {
+        let Some(Connection { id, transport, age, dropped, .. }) = self.connections.get(slot, generation) else {
+            return;
+        };
+        self.counters.cut += 1;
+        tracing::warn!(connection = %id, queued = age.waiting(), dropped, "slow reader cut");
+        let (transport, life) = *transport;
+        let stuck = self.transports.get(transport, life).is_some_and(|entry| {
+            let window = entry.tx.h2.transport_window();
+            (entry.tx.flight_octets > 0 || window <= 0)
+                && now.saturating_duration_since(entry.tx.flight_since) >= crate::limits::TICK
+        });
+        if stuck {
+            self.abandon_transport(transport, life);
+        } else {
+            if let Some(connection) = self.connections.get_mut(slot, generation) {
+                connection.out.clear();
+            }
+            self.end_connection(slot, generation, Status::RESOURCE_EXHAUSTED, "slow reader: queued octets too old");
+        }
+    }
+
+    /// Tells the other shards when a connection that was congested is gone.
+    pub(crate) fn set_congested_elsewhere(&mut self, id: ConnId, congested: bool) {
+        self.mesh.tell_congested(id, congested);
+    }
+}
+
+/// Notes whose octets were added to the block.
+#[inline]
+fn share(tx: &mut Tx, slot: u32, generation: u32, octets: usize) {
+    match tx.fill_shares.last_mut() {
+        Some((last, life, total)) if *last == slot && *life == generation => *total += octets,
+        _ => tx.fill_shares.push((slot, generation, octets)),
+    }
+}

@@ -1,0 +1,497 @@
+//! A blocking SLIM client on a plain socket, built on the same sans-IO parts as everything else, that can also send
+//! whatever octets a test wants.
+
+use super::PATIENCE;
+use slimline_wire::grpc::{Deframer, Item, OPEN_CHANNEL_PATH};
+use slimline_wire::h2::{Code, Event, Limits, Recv, Role, Send, StreamId};
+use slimline_wire::link::{HeaderMac, HopFields, Initiator};
+use slimline_wire::message::{
+    Ack, Content, Header, HeaderParts, LinkNegotiation, MacOut, MessageView, NameParts, PublishParts, Session,
+    build_link, build_publish, build_subscribe, build_unsubscribe, parse, rewrite,
+};
+use slimline_wire::{ConnType, NameId};
+use std::collections::{HashMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Something the node said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Headers {
+        stream: u32,
+        fields: Vec<(String, String)>,
+        end: bool,
+    },
+    Trailers {
+        stream: u32,
+        fields: Vec<(String, String)>,
+    },
+    Message {
+        stream: u32,
+        octets: Vec<u8>,
+    },
+    Data {
+        stream: u32,
+        octets: Vec<u8>,
+        end: bool,
+    },
+    Reset {
+        stream: u32,
+        code: Code,
+    },
+    GoAway {
+        code: Code,
+    },
+    /// The socket ended.
+    Closed,
+}
+
+impl Said {
+    /// A field of headers or trailers.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let (Self::Headers { fields, .. } | Self::Trailers { fields, .. }) = self else { return None };
+        fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// One HTTP/2 connection to a node.
+pub struct Client {
+    pub socket: TcpStream,
+    pub send: Send,
+    recv: Recv,
+    deframers: HashMap<u32, Deframer>,
+    said: VecDeque<Said>,
+    out: Vec<u8>,
+    next_stream: u32,
+    /// While false, windows are not given back: a reader that stopped reading.
+    pub credits: bool,
+    closed: bool,
+}
+
+/// A negotiated link on one stream.
+pub struct Link {
+    pub stream: StreamId,
+    pub link_id: String,
+    pub mac: Option<HeaderMac>,
+}
+
+impl Client {
+    /// Connects and exchanges prefaces.
+    pub fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("the node accepts");
+        socket.set_nodelay(true).expect("nodelay");
+        let limits = Limits { initial_window: 2_097_152, transport_window: 5_242_880, ..Limits::default() };
+        let mut client = Self {
+            socket,
+            send: Send::new(Role::Client, &limits),
+            recv: Recv::new(Role::Client, &limits),
+            deframers: HashMap::new(),
+            said: VecDeque::new(),
+            out: Vec::new(),
+            next_stream: 1,
+            credits: true,
+            closed: false,
+        };
+        client.send.start(&mut client.out);
+        client.flush();
+        client
+    }
+
+    /// Sends what was written so far.
+    pub fn flush(&mut self) {
+        let out = std::mem::take(&mut self.out);
+        self.send.seal();
+        if self.socket.write_all(&out).is_err() {
+            self.closed = true;
+        }
+    }
+
+    /// Sends octets as they are.
+    pub fn raw(&mut self, octets: &[u8]) {
+        self.flush();
+        if self.socket.write_all(octets).is_err() {
+            self.closed = true;
+        }
+    }
+
+    /// Opens a stream with these request headers.
+    pub fn request(&mut self, fields: &[(&str, &str)], end: bool) -> StreamId {
+        let stream = StreamId::new(self.next_stream);
+        self.next_stream += 2;
+        self.send.open(stream);
+        self.recv.open(stream);
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        self.send.headers(stream, fields, end, &mut self.out);
+        self.flush();
+        stream
+    }
+
+    /// Opens an OpenChannel stream and waits for its response headers.
+    pub fn open_channel(&mut self) -> StreamId {
+        let stream = self.request(
+            &[
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":authority", "node"),
+                (":path", OPEN_CHANNEL_PATH),
+                ("te", "trailers"),
+                ("content-type", "application/grpc"),
+            ],
+            false,
+        );
+        self.deframers.insert(stream.get(), Deframer::new(64 << 20));
+        match self.next() {
+            Said::Headers { stream: on, fields, end: false } if on == stream.get() => {
+                assert!(fields.contains(&(":status".into(), "200".into())), "{fields:?}");
+            }
+            other => panic!("expected response headers at once, got {other:?}"),
+        }
+        stream
+    }
+
+    /// Opens a channel and negotiates a link on it.
+    pub fn link(&mut self, kind: ConnType) -> Link {
+        self.link_as(kind, &format!("link-{}-{:?}", self.next_stream, self.socket.local_addr().ok()), "test-node", "")
+    }
+
+    /// As [`Client::link`], saying who we are.
+    pub fn link_as(&mut self, kind: ConnType, link_id: &str, node_id: &str, deployment: &str) -> Link {
+        let stream = self.open_channel();
+        let initiator = Initiator::new(false).expect("random numbers");
+        let mut message = Vec::new();
+        build_link(
+            &LinkNegotiation {
+                link_id,
+                slim_version: "3.4.6",
+                is_reply: false,
+                ecdh_public_key: initiator.public(),
+                connection_type: kind,
+                node_id,
+                deployment_name: deployment,
+                kem_payload: None,
+            },
+            &mut message,
+        );
+        self.message(stream, &message);
+        let reply = self.expect_message(stream);
+        let MessageView::Link(reply) = parse(&reply).expect("a readable reply") else { panic!("not a link reply") };
+        assert!(reply.is_reply);
+        assert_eq!(reply.link_id, link_id);
+        assert_eq!(reply.connection_type, kind, "the kind is echoed");
+        let key = initiator.finish(link_id, &reply).expect("a key");
+        Link { stream, link_id: link_id.to_owned(), mac: Some(HeaderMac::new(&key, link_id)) }
+    }
+
+    /// Sends one gRPC-framed message, in as many pieces as windows ask for.
+    pub fn message(&mut self, stream: StreamId, message: &[u8]) {
+        let mut framed = Vec::with_capacity(message.len() + 5);
+        framed.push(0);
+        framed.extend_from_slice(&u32::try_from(message.len()).expect("short").to_be_bytes());
+        framed.extend_from_slice(message);
+        self.octets(stream, &framed);
+    }
+
+    /// Sends DATA octets as they are, waiting for windows.
+    pub fn octets(&mut self, stream: StreamId, octets: &[u8]) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut left = octets;
+        while !left.is_empty() {
+            let taken = self.send.data(stream, left, false, &mut self.out);
+            left = &left[taken..];
+            self.flush();
+            if !left.is_empty() {
+                assert!(Instant::now() < deadline, "no window within {PATIENCE:?}");
+                self.pump(Duration::from_millis(10));
+                if self.closed {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends as many octets as windows allow now; returns how many.
+    pub fn try_octets(&mut self, stream: StreamId, octets: &[u8]) -> usize {
+        let taken = self.send.data(stream, octets, false, &mut self.out);
+        self.flush();
+        taken
+    }
+
+    /// Ends our half of a stream.
+    pub fn end(&mut self, stream: StreamId) {
+        self.send.data(stream, &[], true, &mut self.out);
+        self.flush();
+    }
+
+    /// Resets a stream.
+    pub fn reset(&mut self, stream: StreamId, code: Code) {
+        self.send.reset(stream, code, &mut self.out);
+        self.recv.close(stream);
+        self.flush();
+    }
+
+    /// Subscribes and waits for the ack; the error text is empty on success.
+    pub fn subscribe(&mut self, link: &mut Link, name: [&str; 3], id: NameId, subscription_id: u64) -> String {
+        let message = link.subscribe_message(name, id, subscription_id, true);
+        self.message(link.stream, &message);
+        self.expect_ack(link.stream, subscription_id)
+    }
+
+    /// Unsubscribes and waits for the ack.
+    pub fn unsubscribe(&mut self, link: &mut Link, name: [&str; 3], id: NameId, subscription_id: u64) -> String {
+        let message = link.subscribe_message(name, id, subscription_id, false);
+        self.message(link.stream, &message);
+        self.expect_ack(link.stream, subscription_id)
+    }
+
+    fn expect_ack(&mut self, stream: StreamId, subscription_id: u64) -> String {
+        let octets = self.expect_message(stream);
+        let MessageView::SubscriptionAck(Ack { subscription_id: acked, success, error }) =
+            parse(&octets).expect("a readable ack")
+        else {
+            panic!("not an ack: {octets:02x?}")
+        };
+        assert_eq!(acked, subscription_id);
+        assert_eq!(success, error.is_empty());
+        error.to_owned()
+    }
+
+    /// Publishes `payload`.
+    pub fn publish(&mut self, link: &mut Link, to: [&str; 3], id: NameId, fanout: u32, payload: &[u8]) {
+        let message = link.publish_message(to, id, fanout, payload);
+        self.message(link.stream, &message);
+    }
+
+    /// The next thing the node says on any stream.
+    pub fn next(&mut self) -> Said {
+        self.next_within(PATIENCE).unwrap_or_else(|| panic!("the node said nothing for {PATIENCE:?}"))
+    }
+
+    /// As [`Client::next`], `None` after `patience`.
+    pub fn next_within(&mut self, patience: Duration) -> Option<Said> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(said) = self.said.pop_front() {
+                return Some(said);
+            }
+            if self.closed {
+                return Some(Said::Closed);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return None;
+            }
+            self.pump((deadline - now).min(Duration::from_millis(50)));
+        }
+    }
+
+    /// The next message on `stream`; anything else fails the test.
+    pub fn expect_message(&mut self, stream: StreamId) -> Vec<u8> {
+        match self.next() {
+            Said::Message { stream: on, octets } if on == stream.get() => octets,
+            other => panic!("expected a message on {stream:?}, got {other:?}"),
+        }
+    }
+
+    /// The payload of the next publish on `link`, its header MAC checked.
+    pub fn expect_payload(&mut self, link: &mut Link) -> Vec<u8> {
+        let octets = self.expect_message(link.stream);
+        let MessageView::Publish(publish) = parse(&octets).expect("a readable publish") else {
+            panic!("not a publish")
+        };
+        link.check(&publish.header);
+        payload_of(&octets)
+    }
+
+    /// Nothing arrives for a while.
+    pub fn expect_silence(&mut self, length: Duration) {
+        if let Some(said) = self.next_within(length) {
+            panic!("expected silence, got {said:?}");
+        }
+    }
+
+    /// The trailers that end `stream`: (grpc-status, grpc-message). Messages before them are skipped.
+    pub fn expect_end(&mut self, stream: StreamId) -> (u32, String) {
+        loop {
+            match self.next() {
+                said @ (Said::Trailers { .. } | Said::Headers { end: true, .. }) => {
+                    let status = said.field("grpc-status").expect("a status").parse().expect("a number");
+                    return (status, said.field("grpc-message").unwrap_or_default().replace("%20", " "));
+                }
+                Said::Message { .. } | Said::Data { .. } => {}
+                other => panic!("expected the end of {stream:?}, got {other:?}"),
+            }
+        }
+    }
+
+    /// The GOAWAY that ends the connection, then its end.
+    pub fn expect_goaway(&mut self) -> Code {
+        loop {
+            match self.next() {
+                Said::GoAway { code } => return code,
+                Said::Closed => panic!("closed without GOAWAY"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until the node has closed the socket.
+    pub fn expect_closed(&mut self) {
+        loop {
+            if self.next() == Said::Closed {
+                return;
+            }
+        }
+    }
+
+    /// Reads once, for at most `wait`.
+    pub fn pump(&mut self, wait: Duration) {
+        let mut buffer = vec![0; 256 * 1024];
+        self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).expect("a timeout");
+        match self.socket.read(&mut buffer) {
+            Ok(0) => self.closed = true,
+            Ok(octets) => self.take(&buffer[..octets]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    fn take(&mut self, mut input: &[u8]) {
+        let now = Instant::now();
+        loop {
+            let event = match self.recv.next(now, &mut input) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => panic!("the node broke HTTP/2: {error:?}"),
+            };
+            match event {
+                Event::Headers { stream, fields, end_stream } => {
+                    let fields = owned(fields.iter());
+                    self.said.push_back(Said::Headers { stream: stream.get(), fields, end: end_stream });
+                }
+                Event::Trailers { stream, fields } => {
+                    let fields = owned(fields.iter());
+                    self.said.push_back(Said::Trailers { stream: stream.get(), fields });
+                }
+                Event::Data { stream, octets, flow_octets, end_stream } => {
+                    if self.credits {
+                        if let Some(increment) = self.recv.credit_stream(stream, flow_octets) {
+                            self.send.write_window_update(stream, increment, &mut self.out);
+                        }
+                        if let Some(increment) = self.recv.credit_transport(flow_octets) {
+                            self.send.write_window_update(StreamId::TRANSPORT, increment, &mut self.out);
+                        }
+                    }
+                    match self.deframers.get_mut(&stream.get()) {
+                        None => {
+                            let octets = octets.to_vec();
+                            self.said.push_back(Said::Data { stream: stream.get(), octets, end: end_stream });
+                        }
+                        Some(deframer) => {
+                            let mut octets = octets;
+                            while let Some(item) = deframer.next(&mut octets).expect("gRPC framing") {
+                                let Item::Message(message) = item else { panic!("oversize from the node") };
+                                self.said.push_back(Said::Message { stream: stream.get(), octets: message.to_vec() });
+                            }
+                        }
+                    }
+                }
+                Event::Reset { stream, code } if code != Code::NO_ERROR => {
+                    self.said.push_back(Said::Reset { stream: stream.get(), code });
+                }
+                Event::Settings(settings) => {
+                    self.send.settings(&settings, &mut self.out).expect("the node's SETTINGS");
+                }
+                Event::Ping(payload) => self.send.ping_ack(payload, &mut self.out),
+                Event::WindowUpdate { stream, increment } => {
+                    assert!(self.send.window_update(stream, increment).is_ok(), "the node's WINDOW_UPDATE");
+                }
+                Event::GoAway { code, .. } => self.said.push_back(Said::GoAway { code }),
+                Event::StreamError { stream, code, reason } => panic!("the node broke {stream:?}: {code} {reason}"),
+                Event::Reset { .. } | Event::SettingsAck | Event::Pong(_) | Event::IgnoredData { .. } => {}
+            }
+        }
+        if !self.out.is_empty() {
+            self.flush();
+        }
+    }
+}
+
+impl Link {
+    /// A signed Subscribe or Unsubscribe of `name` for ourselves.
+    pub fn subscribe_message(&mut self, name: [&str; 3], id: NameId, subscription_id: u64, subscribe: bool) -> Vec<u8> {
+        let parts = header(name, id, name, id, 1);
+        let mut message = Vec::new();
+        if subscribe {
+            build_subscribe(&parts, subscription_id, &mut message);
+        } else {
+            build_unsubscribe(&parts, subscription_id, &mut message);
+        }
+        self.sign(message)
+    }
+
+    /// A signed Publish.
+    pub fn publish_message(&mut self, to: [&str; 3], id: NameId, fanout: u32, payload: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        build_publish(
+            &PublishParts {
+                header: header(["org", "ns", "sender"], NameId(7), to, id, fanout),
+                session: Session { session_type: 1, session_message_type: 1, session_id: 9, message_id: 1 },
+                content: Content::App { payload_type: "msg", blob: payload },
+                metadata: &[("key", "value")],
+            },
+            &mut message,
+        );
+        self.sign(message)
+    }
+
+    /// Puts this link's header MAC into a message, where it has a key.
+    pub fn sign(&mut self, message: Vec<u8>) -> Vec<u8> {
+        let Some(mac) = &mut self.mac else { return message };
+        let view = parse(&message).expect("our own message");
+        let header = view.header().expect("a message with a header");
+        let tag = mac.tag(header, header.ttl, HopFields::AsReceived);
+        let mut signed = Vec::new();
+        rewrite(&message, header, header.ttl, MacOut::Set(tag), &mut signed);
+        signed
+    }
+
+    fn check(&mut self, header: &Header<'_>) {
+        if let Some(mac) = &mut self.mac {
+            assert!(mac.verify(header), "the node signs what it forwards");
+        }
+    }
+}
+
+fn header<'a>(from: [&'a str; 3], from_id: NameId, to: [&'a str; 3], to_id: NameId, fanout: u32) -> HeaderParts<'a> {
+    HeaderParts {
+        source: NameParts::of(from, from_id),
+        destination: NameParts::of(to, to_id),
+        identity: "identity-token",
+        fanout,
+        version: "3.4.6",
+        ttl: 8,
+        incoming_conn: Some(1),
+        error: None,
+        header_mac: Some([0; 32]),
+        e2e_header_sig: None,
+    }
+}
+
+fn owned<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<(String, String)> {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    fields.map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// The application payload of a publish, found without our own parser.
+pub fn payload_of(message: &[u8]) -> Vec<u8> {
+    use prost::Message as _;
+    let decoded = slimline_wire::pb::Message::decode(message).expect("prost reads it");
+    let Some(slimline_wire::pb::message::MessageType::Publish(publish)) = decoded.message_type else {
+        panic!("not a publish")
+    };
+    match publish.msg.and_then(|content| content.content_type) {
+        Some(slimline_wire::pb::content::ContentType::AppPayload(payload)) => payload.blob,
+        other => panic!("no application payload: {other:?}"),
+    }
+}

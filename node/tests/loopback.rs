@@ -1,0 +1,156 @@
+//! The road end to end over real sockets: negotiate, subscribe, publish, receive.
+
+mod kit;
+
+use kit::TestNode;
+use kit::client::Client;
+use slimline_wire::{ConnType, NameId};
+use std::time::Duration;
+
+const BOB: [&str; 3] = ["org", "ns", "bob"];
+
+fn each_shard_count(test: impl Fn(&TestNode)) {
+    for shards in [1, 2, 8] {
+        test(&TestNode::start(shards));
+    }
+}
+
+#[test]
+fn a_publish_reaches_its_subscriber() {
+    each_shard_count(|node| {
+        let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));
+        let (mut bob_link, mut alice_link) = (bob.link(ConnType::Edge), alice.link(ConnType::Edge));
+        assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 77), "");
+        for (number, size) in [0usize, 1, 200, 5000, 16_384, 20_000, 100_000, 3_000_000].into_iter().enumerate() {
+            let payload = vec![u8::try_from(number).expect("few"); size];
+            alice.publish(&mut alice_link, BOB, NameId(1), 1, &payload);
+            assert!(bob.expect_payload(&mut bob_link) == payload, "payload of {size} octets");
+        }
+    });
+}
+
+#[test]
+fn an_ack_means_that_every_shard_knows() {
+    each_shard_count(|node| {
+        let mut publisher = Client::connect(node.address);
+        let mut publisher_link = publisher.link(ConnType::Edge);
+        for round in 0..200u128 {
+            let mut subscriber = Client::connect(node.address);
+            let mut link = subscriber.link(ConnType::Edge);
+            assert_eq!(subscriber.subscribe(&mut link, BOB, NameId(round), 1), "");
+            publisher.publish(&mut publisher_link, BOB, NameId(round), 1, &round.to_le_bytes());
+            assert_eq!(subscriber.expect_payload(&mut link), round.to_le_bytes());
+        }
+    });
+}
+
+#[test]
+fn any_fanout_but_one_reaches_everybody_else() {
+    each_shard_count(|node| {
+        let mut members: Vec<_> = (0..5)
+            .map(|_| {
+                let mut client = Client::connect(node.address);
+                let mut link = client.link(ConnType::Edge);
+                assert_eq!(client.subscribe(&mut link, BOB, NameId(5), 1), "");
+                (client, link)
+            })
+            .collect();
+        for fanout in [0, 2, 256] {
+            let (client, link) = &mut members[0];
+            client.publish(link, BOB, NameId(5), fanout, &fanout.to_le_bytes());
+            for (client, link) in &mut members[1..] {
+                assert_eq!(client.expect_payload(link), fanout.to_le_bytes());
+            }
+        }
+        let (client, _) = &mut members[0];
+        client.expect_silence(Duration::from_millis(50));
+    });
+}
+
+#[test]
+fn fanout_one_goes_round() {
+    let node = TestNode::start(2);
+    let mut members: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = Client::connect(node.address);
+            let mut link = client.link(ConnType::Edge);
+            assert_eq!(client.subscribe(&mut link, BOB, NameId(5), 1), "");
+            (client, link)
+        })
+        .collect();
+    let mut publisher = Client::connect(node.address);
+    let mut publisher_link = publisher.link(ConnType::Edge);
+    for number in 0..9u8 {
+        publisher.publish(&mut publisher_link, BOB, NameId::ANY, 1, &[number]);
+    }
+    let mut all = Vec::new();
+    for (client, link) in &mut members {
+        for _ in 0..3 {
+            all.extend(client.expect_payload(link));
+        }
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..9).collect::<Vec<u8>>(), "each of three members got three of nine");
+}
+
+#[test]
+fn two_streams_on_one_transport_are_two_connections() {
+    let node = TestNode::start(1);
+    let mut client = Client::connect(node.address);
+    let mut first = client.link(ConnType::Edge);
+    let mut second = client.link(ConnType::Edge);
+    assert_eq!(client.subscribe(&mut second, BOB, NameId(1), 3), "");
+    client.publish(&mut first, BOB, NameId(1), 1, b"to my neighbour");
+    assert_eq!(client.expect_payload(&mut second), b"to my neighbour");
+}
+
+#[test]
+fn upstreams_failure_texts() {
+    let node = TestNode::start(2);
+    let mut client = Client::connect(node.address);
+    let mut link = client.link(ConnType::Edge);
+    assert_eq!(client.unsubscribe(&mut link, BOB, NameId(1), 9), "subscription not found");
+    assert_eq!(client.subscribe(&mut link, BOB, NameId(1), 9), "");
+    let id = "id not found: 00000000-0000-0000-0000-000000000002";
+    assert_eq!(client.unsubscribe(&mut link, BOB, NameId(2), 9), id);
+    assert_eq!(client.unsubscribe(&mut link, BOB, NameId::ANY, 9), "id not found: NULL_COMPONENT");
+    assert_eq!(client.unsubscribe(&mut link, BOB, NameId(1), 10), "subscription id not found: 10");
+    assert_eq!(client.unsubscribe(&mut link, BOB, NameId(1), 9), "");
+}
+
+#[test]
+fn a_departed_connection_takes_its_routes_along() {
+    each_shard_count(|node| {
+        let mut publisher = Client::connect(node.address);
+        let mut publisher_link = publisher.link(ConnType::Edge);
+        let mut gone = Client::connect(node.address);
+        let mut gone_link = gone.link(ConnType::Edge);
+        assert_eq!(gone.subscribe(&mut gone_link, BOB, NameId(1), 1), "");
+        drop(gone);
+        node.wait_for("the connection ends", |counters| counters.connections_ended == 1);
+        let before = node.counters().drop_no_route;
+        publisher.publish(&mut publisher_link, BOB, NameId(1), 1, b"anybody?");
+        node.wait_for("no route", |counters| counters.drop_no_route + counters.drop_next_hop_gone == before + 1);
+    });
+}
+
+#[test]
+fn draining_delivers_what_was_accepted_and_ends_streams_well() {
+    let node = TestNode::start(2);
+    let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));
+    let (mut bob_link, mut alice_link) = (bob.link(ConnType::Edge), alice.link(ConnType::Edge));
+    assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
+    for number in 0..100u8 {
+        alice.publish(&mut alice_link, BOB, NameId(1), 1, &[number]);
+    }
+    node.wait_for("all accepted", |counters| counters.publishes == 100);
+    let stopping = std::thread::spawn(move || node.stop(Duration::from_secs(10)));
+    for number in 0..100u8 {
+        assert_eq!(bob.expect_payload(&mut bob_link), [number]);
+    }
+    assert_eq!(bob.expect_goaway(), slimline_wire::h2::Code::NO_ERROR);
+    let (status, _) = bob.expect_end(bob_link.stream);
+    assert_eq!(status, 0);
+    drop((bob, alice));
+    assert!(stopping.join().expect("stops"), "drained in time");
+}
