@@ -1,14 +1,28 @@
 //! What an agent developer imports: sessions, channels and end-to-end encryption. See README.md.
 #![forbid(unsafe_code)]
 
-#[expect(dead_code, reason = "message ids belong to the sessions that follow")]
+mod data;
+mod exchange;
+mod moderator;
+mod participant;
+mod presence;
 mod random;
 
+pub mod endpoint;
 pub mod error;
 pub mod identity;
 pub mod integrity;
+pub mod message;
 pub mod mls;
 pub mod name;
+pub mod reliable;
+pub mod session;
 
+pub use data::{MESSAGE_OCTETS_MAX, Publish};
+pub use endpoint::{AppEvent, Endpoint, SessionId};
+pub use exchange::CommandId;
+pub use message::{Credentials, Now, Received};
 pub use name::Name;
+pub use reliable::{Delivery, Outcome, PublishId, Retries};
+pub use session::{Direction, Event, Item, Participant, Session, SessionConfig, SessionKind};
 pub use slimline_wire::name::NameId;

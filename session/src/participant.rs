@@ -1,0 +1,263 @@
+//! Membership as a participant lives it: invited, welcomed, told of changes, leaving or being removed.
+
+use slimline_wire::pb;
+use slimline_wire::pb::command_payload::CommandPayloadType as Command;
+
+use crate::error::SessionError;
+use crate::exchange::{Exchange, Member, Stage, Task};
+use crate::integrity::Verified;
+use crate::message::{Draft, Incoming, Kind, LEAVING, Now};
+use crate::name::Name;
+use crate::session::{Event, Phase, Refused, Route, Session};
+
+/// Commits held until their predecessor comes.
+const EARLY_MAX: usize = 16;
+/// How long a subscription may take.
+pub(crate) const SUBSCRIBE_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Session {
+    /// Answers the moderator's join request: a key package with encryption, our flags in any case.
+    pub(crate) fn reply_to_join(&mut self, now: Now, incoming: &Incoming) -> Result<(), SessionError> {
+        let key_package = match (&mut self.mls, &self.package) {
+            (Some(_), Some(package)) => Some(package.clone()),
+            (Some(group), None) => {
+                let package = group.key_package(now.unix_s)?;
+                self.package = Some(package.clone());
+                Some(package)
+            }
+            (None, _) => None,
+        };
+        let us = Member::new(self.local.clone(), self.direction.sends, self.direction.receives);
+        let reply = Command::JoinReply(pb::JoinReplyPayload { key_package, participant: Some(us.to_wire()) });
+        let answer = Draft::command(Kind::JoinReply, &self.local, &incoming.source, incoming.message_id, reply);
+        self.answer(now, incoming, answer);
+        Ok(())
+    }
+
+    pub(crate) fn start_as_participant(&mut self, exchange: &mut Exchange, now: Now) -> Result<bool, SessionError> {
+        let Some((moderator, _)) = &self.moderator else { return Ok(false) };
+        let draft = match exchange.task {
+            Task::Leave => {
+                let leave = Command::LeaveRequest(pb::LeaveRequestPayload {});
+                Draft::command(Kind::LeaveRequest, &self.local, moderator, 0, leave).with(LEAVING, "TRUE")
+            }
+            _ => {
+                let Some(group) = &mut self.mls else { return Ok(false) };
+                let key_package = group.key_package(now.unix_s)?;
+                let participant = Some(self.local.to_wire());
+                let rejoin = Command::RejoinRequest(pb::RejoinRequestPayload { participant, key_package });
+                Draft::command(Kind::RejoinRequest, &self.local, moderator, 0, rejoin)
+            }
+        };
+        exchange.begin(Stage::Only, self.control_retries(), now.instant);
+        exchange.direct = Some(draft);
+        Ok(true)
+    }
+
+    pub(crate) fn handle_as_participant(
+        &mut self,
+        now: Now,
+        incoming: &Incoming,
+        sender: &Verified,
+    ) -> Result<(), Refused> {
+        if !self.is_from_moderator(incoming, sender) {
+            return Err(Refused::NotModerator);
+        }
+        match incoming.command()? {
+            Command::JoinRequest(_) => Ok(self.reply_to_join(now, incoming)?),
+            Command::GroupWelcome(welcome) => self.handle_welcome(now, incoming, welcome),
+            Command::GroupUpdate(update) => self.handle_update(now, incoming, update),
+            Command::RejoinReply(reply) => self.handle_rejoin_reply(now, incoming, reply),
+            Command::LeaveRequest(_) => {
+                let reply = Command::LeaveReply(pb::LeaveReplyPayload {});
+                let (to, id) = (&incoming.source, incoming.message_id);
+                self.answer(now, incoming, Draft::command(Kind::LeaveReply, &self.local, to, id, reply));
+                self.end(now, SessionError::Removed);
+                Ok(())
+            }
+            Command::GroupClose(_) => {
+                self.acknowledge(now, incoming);
+                self.end(now, SessionError::Closed);
+                Ok(())
+            }
+            _ => Err(Refused::Unexpected),
+        }
+    }
+
+    fn acknowledge(&mut self, now: Now, incoming: &Incoming) {
+        let ack = Command::GroupAck(pb::GroupAckPayload {});
+        let draft = Draft::command(Kind::GroupAck, &self.local, &incoming.source, incoming.message_id, ack);
+        self.answer(now, incoming, draft);
+    }
+
+    fn handle_welcome(
+        &mut self,
+        now: Now,
+        incoming: &Incoming,
+        welcome: &pb::GroupWelcomePayload,
+    ) -> Result<(), Refused> {
+        if !matches!(self.phase, Phase::Invited(_)) {
+            // A repeated welcome, under a new id: our acknowledgement was lost.
+            if !matches!(self.phase, Phase::Subscribing { .. }) {
+                self.acknowledge(now, incoming);
+            }
+            return Ok(());
+        }
+        if let Some(group) = &mut self.mls {
+            let content = welcome.mls.as_ref().ok_or(Refused::Unexpected)?;
+            group.join(&content.mls_content)?;
+            self.commit_id = content.commit_id;
+        }
+        self.package = None;
+        self.set_roster(&welcome.participants, false);
+        if self.is_group() {
+            self.subscribed = true;
+            let until = now.instant + SUBSCRIBE_WAIT;
+            self.phase = Phase::Subscribing { message_id: incoming.message_id, until, left: 2 };
+            self.routes.push_back(Route::Add(self.remote.clone()));
+            self.routes.extend(self.control.clone().map(Route::Add));
+        } else {
+            self.phase = Phase::Subscribing { message_id: incoming.message_id, until: now.instant, left: 0 };
+            self.welcomed(now);
+        }
+        Ok(())
+    }
+
+    /// The node has one of our channels.
+    pub(crate) fn route_added(&mut self, now: Now) {
+        if let Phase::Subscribing { left, .. } = &mut self.phase {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.welcomed(now);
+            }
+        }
+    }
+
+    /// Everything is in place: acknowledge the welcome, and let the application in.
+    pub(crate) fn welcomed(&mut self, now: Now) {
+        let (Phase::Subscribing { message_id, .. }, Some((moderator, _))) = (&self.phase, &self.moderator) else {
+            return;
+        };
+        let ack = Command::GroupAck(pb::GroupAckPayload {});
+        let draft = Draft::command(Kind::GroupAck, &self.local, moderator, *message_id, ack);
+        self.answered.answer(&moderator.clone(), *message_id, draft.clone());
+        self.transmit(now, draft);
+        self.phase = Phase::Active;
+        self.events.push_back(Event::Established);
+    }
+
+    /// Takes the moderator's list for ours; members we knew keep what we know of them.
+    fn set_roster(&mut self, participants: &[pb::Participant], from_start: bool) {
+        let listed = participants.iter().filter_map(Member::from_wire).filter(|member| member.name != self.local);
+        let mut roster = std::collections::BTreeMap::new();
+        for mut member in listed {
+            if let Some(known) = self.roster.remove(&member.name) {
+                member = Member { online: member.online, ..known };
+            } else {
+                // In a conversation of two both begin with the first message.
+                member.from_start = from_start || !self.is_group();
+            }
+            roster.insert(member.name.clone(), member);
+        }
+        let gone: Vec<Name> = std::mem::replace(&mut self.roster, roster).into_keys().collect();
+        for name in gone {
+            self.send.gone(&name);
+            self.receive.remove(&name);
+            self.events.push_back(Event::Left(name));
+        }
+    }
+
+    fn handle_update(&mut self, now: Now, incoming: &Incoming, update: &pb::GroupUpdatePayload) -> Result<(), Refused> {
+        if !matches!(self.phase, Phase::Active | Phase::Subscribing { .. }) {
+            return Err(Refused::Unexpected);
+        }
+        let who = update.participant.as_ref().and_then(Member::from_wire).ok_or(Refused::Unexpected)?;
+        let about_us = who.name == self.local;
+        let ours_again = about_us && update.op() == pb::GroupUpdateOp::Rejoin;
+        if let (Some(group), Some(content), false) = (&mut self.mls, &update.mls, ours_again) {
+            if content.commit_id <= self.commit_id {
+                self.acknowledge(now, incoming); // applied before: our acknowledgement was lost
+                return Ok(());
+            }
+            if content.commit_id > self.commit_id + 1 {
+                if self.early.len() < EARLY_MAX {
+                    let early = (update.clone(), incoming.source.clone(), incoming.message_id);
+                    self.early.insert(content.commit_id, early);
+                }
+                return Ok(());
+            }
+            if let Err(error) = group.apply(&content.mls_content, now.unix_s) {
+                self.renew(now); // we are out of step: ask for a new leaf
+                return Err(error.into());
+            }
+            self.commit_id = content.commit_id;
+        }
+        self.change_roster(update, who);
+        self.acknowledge(now, incoming);
+        self.take_early(now);
+        Ok(())
+    }
+
+    /// Applies commits that came too early and are next now.
+    fn take_early(&mut self, now: Now) {
+        while let Some((update, source, message_id)) = self.early.remove(&(self.commit_id + 1)) {
+            let (Some(group), Some(content)) = (&mut self.mls, &update.mls) else { return };
+            if group.apply(&content.mls_content, now.unix_s).is_err() {
+                self.renew(now);
+                return;
+            }
+            self.commit_id = content.commit_id;
+            if let Some(who) = update.participant.as_ref().and_then(Member::from_wire) {
+                self.change_roster(&update, who);
+            }
+            let ack = Command::GroupAck(pb::GroupAckPayload {});
+            let draft = Draft::command(Kind::GroupAck, &self.local, &source, message_id, ack);
+            self.answered.answer(&source, message_id, draft.clone());
+            self.transmit(now, draft);
+        }
+    }
+
+    fn change_roster(&mut self, update: &pb::GroupUpdatePayload, who: Member) {
+        let name = who.name.clone();
+        if name == self.local {
+            match update.op() {
+                pb::GroupUpdateOp::Rejoin => self.set_roster(&update.participants, true),
+                // Our removal: the leave request that follows ends the session.
+                pb::GroupUpdateOp::Remove | pb::GroupUpdateOp::Add => {}
+            }
+            return;
+        }
+        match update.op() {
+            pb::GroupUpdateOp::Remove => self.forget_member(&name),
+            pb::GroupUpdateOp::Add | pb::GroupUpdateOp::Rejoin => {
+                if let Some(known) = self.roster.get_mut(&name) {
+                    known.online = true;
+                    known.heard = true;
+                } else {
+                    self.roster.insert(name.clone(), who);
+                    self.events.push_back(Event::Joined(name));
+                }
+            }
+        }
+    }
+
+    fn handle_rejoin_reply(
+        &mut self,
+        now: Now,
+        incoming: &Incoming,
+        reply: &pb::RejoinReplyPayload,
+    ) -> Result<(), Refused> {
+        let active = self.active.as_mut().ok_or(Refused::Unexpected)?;
+        if !matches!(active.task, Task::Renew) || !active.is_direct_answer(incoming) {
+            return Err(Refused::Unexpected);
+        }
+        let group = self.mls.as_mut().ok_or(Refused::Unexpected)?;
+        group.join(&reply.mls_content)?;
+        self.commit_id = reply.commit_id;
+        self.early.retain(|id, _| *id > reply.commit_id);
+        active.direct = None;
+        self.acknowledge(now, incoming);
+        self.take_early(now);
+        Ok(())
+    }
+}

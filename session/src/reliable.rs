@@ -1,0 +1,531 @@
+//! Reliability: what was sent and who has it; what arrived and what is missing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::message::Received;
+use crate::name::Name;
+
+/// Messages kept for retransmission, as the reference keeps.
+pub const SEND_WINDOW: usize = 512;
+/// How far ahead of a gap messages are held: the sender keeps no more.
+pub const RECEIVE_WINDOW: u32 = 512;
+/// Missing messages asked for at once; the others wait an interval.
+const REQUESTS_AT_ONCE: usize = 64;
+/// Sequenced ids lie below; ids of `publish_to` above.
+pub(crate) const SEQUENCED: u32 = 1 << 31;
+/// Up to this distance an id lies ahead, further it lies behind.
+const AHEAD: u32 = 1 << 30;
+
+/// How often, and how many times, something is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Time between two sends.
+    pub interval: Duration,
+    /// Sends after the first.
+    pub max: u32,
+}
+
+impl Retries {
+    /// How long until it is given up.
+    #[must_use]
+    pub fn give_up_after(self) -> Duration {
+        self.interval * (self.max + 1)
+    }
+}
+
+/// Names one publish; its outcome comes as an event with the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublishId(pub u64);
+
+/// What became of a publish at one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It acknowledged.
+    Delivered,
+    /// It did not, after all retries.
+    TimedOut,
+    /// It went offline or left meanwhile.
+    Gone,
+}
+
+/// What became of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// One line per recipient; empty in sessions that are not reliable.
+    pub recipients: Vec<(Name, Outcome)>,
+}
+
+impl Delivery {
+    /// Whether every recipient acknowledged (also true when no acknowledgement was asked for).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.recipients.iter().all(|(_, outcome)| *outcome == Outcome::Delivered)
+    }
+}
+
+/// A published message, in plain text: each send encrypts it anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: u32,
+    pub(crate) payload_type: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// For one member alone.
+    pub(crate) to: Option<Name>,
+    publish: PublishId,
+    waiting: BTreeSet<Name>,
+    outcomes: Vec<(Name, Outcome)>,
+    due: Option<Instant>,
+    left: u32,
+}
+
+/// What the window wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// Send it again to these.
+    Resend(u32, Vec<Name>),
+    /// These never acknowledged.
+    GaveUp(Vec<Name>),
+}
+
+/// The last messages sent, and who has yet to acknowledge them.
+#[derive(Debug)]
+pub(crate) struct SendWindow {
+    retries: Option<Retries>,
+    stored: VecDeque<Stored>,
+    next: u32,
+    done: VecDeque<(PublishId, Delivery)>,
+    timers: BTreeSet<(Instant, u32)>,
+}
+
+impl SendWindow {
+    pub(crate) fn new(retries: Option<Retries>) -> Self {
+        Self { retries, stored: VecDeque::new(), next: 1, done: VecDeque::new(), timers: BTreeSet::new() }
+    }
+
+    /// Messages that await an acknowledgement.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Whether one more fits: the oldest message must be done before it is forgotten.
+    pub(crate) fn has_room(&self) -> bool {
+        self.stored.len() < SEND_WINDOW || self.stored.front().is_none_or(|oldest| oldest.due.is_none())
+    }
+
+    /// The id of the next sequenced message.
+    pub(crate) fn take_id(&mut self) -> u32 {
+        let id = self.next;
+        self.next = (self.next + 1) % SEQUENCED;
+        id
+    }
+
+    #[allow(clippy::too_many_arguments)] // one message, field by field
+    pub(crate) fn store(
+        &mut self,
+        now: Instant,
+        publish: PublishId,
+        id: u32,
+        payload_type: String,
+        payload: Vec<u8>,
+        metadata: BTreeMap<String, String>,
+        to: Option<Name>,
+        recipients: BTreeSet<Name>,
+    ) {
+        let Some(retries) = self.retries else {
+            self.done.push_back((publish, Delivery { recipients: Vec::new() }));
+            return;
+        };
+        if self.stored.len() == SEND_WINDOW {
+            self.stored.pop_front();
+        }
+        let due = now + retries.interval;
+        self.timers.insert((due, id));
+        self.stored.push_back(Stored {
+            id,
+            payload_type,
+            payload,
+            metadata,
+            to,
+            publish,
+            waiting: recipients,
+            outcomes: Vec::new(),
+            due: Some(due),
+            left: retries.max,
+        });
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Stored> {
+        self.stored.iter().rev().find(|stored| stored.id == id)
+    }
+
+    fn settle(&mut self, id: u32, who: &Name, outcome: Outcome) {
+        let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) else { return };
+        if stored.waiting.remove(who) {
+            stored.outcomes.push((who.clone(), outcome));
+            if stored.waiting.is_empty()
+                && let Some(due) = stored.due.take()
+            {
+                self.timers.remove(&(due, id));
+                self.done.push_back((stored.publish, Delivery { recipients: std::mem::take(&mut stored.outcomes) }));
+            }
+        }
+    }
+
+    pub(crate) fn acknowledged(&mut self, id: u32, by: &Name) {
+        self.settle(id, by, Outcome::Delivered);
+    }
+
+    /// Nothing more is expected of that member.
+    pub(crate) fn gone(&mut self, who: &Name) {
+        let ids: Vec<u32> = self.stored.iter().filter(|stored| stored.due.is_some()).map(|stored| stored.id).collect();
+        for id in ids {
+            self.settle(id, who, Outcome::Gone);
+        }
+    }
+
+    /// The session ended: whoever did not acknowledge will not.
+    pub(crate) fn end(&mut self) {
+        let waiting: BTreeSet<Name> = self.stored.iter().flat_map(|stored| stored.waiting.iter().cloned()).collect();
+        for who in waiting {
+            self.gone(&who);
+        }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Takes one timer that ran out.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
+        let &(due, id) = self.timers.first().filter(|(due, _)| *due <= now)?;
+        let retries = self.retries?;
+        self.timers.pop_first();
+        let stored = self.stored.iter_mut().find(|stored| stored.id == id)?;
+        let waiting: Vec<Name> = stored.waiting.iter().cloned().collect();
+        if stored.left > 0 {
+            stored.left -= 1;
+            let again = (due + retries.interval).max(now);
+            stored.due = Some(again);
+            self.timers.insert((again, id));
+            return Some(Expired::Resend(id, waiting));
+        }
+        for who in &waiting {
+            self.settle(id, who, Outcome::TimedOut);
+        }
+        Some(Expired::GaveUp(waiting))
+    }
+
+    pub(crate) fn poll_done(&mut self) -> Option<(PublishId, Delivery)> {
+        self.done.pop_front()
+    }
+}
+
+/// What a receive window releases, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    Message(Received),
+    /// These ids (first and last) will not come any more.
+    Lost(u32, u32),
+}
+
+/// What happened to a message that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// New, and ours now: acknowledge.
+    Taken,
+    /// Had it: acknowledge again.
+    Duplicate,
+    /// Too far ahead to be held: do not acknowledge, it will come again.
+    TooFar,
+}
+
+/// One source's stream as we receive it: in order, each message once, or reported as lost.
+#[derive(Debug)]
+pub(crate) struct ReceiveWindow {
+    retries: Retries,
+    /// The id that comes next; `None` until the first message where we came in mid-stream.
+    next: Option<u32>,
+    held: BTreeMap<u32, Option<Received>>,
+    missing: BTreeMap<u32, (Instant, u32)>,
+    released: VecDeque<Released>,
+    requests: VecDeque<u32>,
+    /// The nearest message that was too far ahead.
+    far: Option<u32>,
+    /// Ids before the first one seen that came late: a stream may begin out of order.
+    before: BTreeSet<u32>,
+    first: Option<u32>,
+}
+
+impl ReceiveWindow {
+    /// `start` is 1 where the stream is received from its beginning.
+    pub(crate) fn new(retries: Retries, start: Option<u32>) -> Self {
+        Self {
+            retries,
+            next: start,
+            held: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            released: VecDeque::new(),
+            requests: VecDeque::new(),
+            far: None,
+            before: BTreeSet::new(),
+            first: None,
+        }
+    }
+
+    /// Distance ahead of `next`; `None` lies behind.
+    fn ahead(next: u32, id: u32) -> Option<u32> {
+        let distance = id.wrapping_sub(next) % SEQUENCED;
+        (distance < AHEAD).then_some(distance)
+    }
+
+    pub(crate) fn receive(&mut self, now: Instant, id: u32, message: Received) -> Arrival {
+        let next = match self.next {
+            Some(next) => next,
+            None => {
+                self.first = Some(id);
+                *self.next.insert(id)
+            }
+        };
+        let Some(distance) = Self::ahead(next, id) else { return self.behind(id, message) };
+        if self.held.contains_key(&id) {
+            return Arrival::Duplicate;
+        }
+        if distance >= RECEIVE_WINDOW {
+            self.far = Some(self.far.map_or(id, |far| far.min(id)));
+            self.miss(now, next);
+            return Arrival::TooFar;
+        }
+        self.missing.remove(&id);
+        self.held.insert(id, Some(message));
+        for gap in 0..distance {
+            let missing = (next + gap) % SEQUENCED;
+            if !self.held.contains_key(&missing) {
+                self.miss(now, missing);
+            }
+        }
+        self.release();
+        Arrival::Taken
+    }
+
+    /// A stream we entered in the middle may have begun out of order: what came late is given late, once.
+    fn behind(&mut self, id: u32, message: Received) -> Arrival {
+        let Some(first) = self.first else { return Arrival::Duplicate };
+        let back = first.wrapping_sub(id) % SEQUENCED;
+        if back == 0 || back > RECEIVE_WINDOW || !self.before.insert(id) {
+            return Arrival::Duplicate;
+        }
+        self.released.push_back(Released::Message(message));
+        Arrival::Taken
+    }
+
+    fn miss(&mut self, now: Instant, id: u32) {
+        if self.missing.contains_key(&id) || self.held.contains_key(&id) {
+            return;
+        }
+        if self.missing.len() < REQUESTS_AT_ONCE {
+            self.requests.push_back(id);
+        }
+        self.missing.insert(id, (now + self.retries.interval, self.retries.max));
+    }
+
+    /// The sender has it no more.
+    pub(crate) fn lost(&mut self, id: u32) {
+        if self.missing.remove(&id).is_some() {
+            self.held.insert(id, None);
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        let Some(mut next) = self.next else { return };
+        while let Some(slot) = self.held.remove(&next) {
+            match (slot, self.released.back_mut()) {
+                (Some(message), _) => self.released.push_back(Released::Message(message)),
+                (None, Some(Released::Lost(_, last))) if (*last + 1) % SEQUENCED == next => *last = next,
+                (None, _) => self.released.push_back(Released::Lost(next, next)),
+            }
+            next = (next + 1) % SEQUENCED;
+        }
+        // All that could be waited for is settled, and the stream goes on further ahead than we hold.
+        if let Some(far) = self.far
+            && self.missing.is_empty()
+            && self.held.is_empty()
+        {
+            if Self::ahead(next, far).is_some_and(|distance| distance > 0) {
+                self.released.push_back(Released::Lost(next, far.wrapping_sub(1) % SEQUENCED));
+                next = far;
+            }
+            self.far = None;
+        }
+        self.next = Some(next);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.missing.values().map(|(due, _)| *due).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<u32> = self.missing.iter().filter(|(_, (due, _))| *due <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            let Some((due, left)) = self.missing.get_mut(&id) else { continue };
+            if *left == 0 {
+                self.lost(id);
+            } else {
+                *left -= 1;
+                *due = now + self.retries.interval;
+                self.requests.push_back(id);
+            }
+        }
+    }
+
+    pub(crate) fn poll_request(&mut self) -> Option<u32> {
+        self.requests.pop_front()
+    }
+
+    pub(crate) fn poll_released(&mut self) -> Option<Released> {
+        self.released.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRIES: Retries = Retries { interval: Duration::from_secs(1), max: 2 };
+
+    fn name(text: &str) -> Name {
+        format!("a/b/{text}").parse().unwrap()
+    }
+
+    fn message(n: u32) -> Received {
+        Received {
+            source: name("s"),
+            destination: name("d"),
+            subject: None,
+            payload_type: "msg".into(),
+            payload: n.to_string().into(),
+            metadata: BTreeMap::new(),
+            to_us_alone: false,
+        }
+    }
+
+    /// Feeds ids and shows what comes out: `3` a message, `!4-6` a loss, `?2` a request.
+    fn feed(window: &mut ReceiveWindow, now: Instant, ids: &[u32]) -> String {
+        for id in ids {
+            window.receive(now, *id, message(*id));
+        }
+        drain(window)
+    }
+
+    fn drain(window: &mut ReceiveWindow) -> String {
+        let mut out = Vec::new();
+        while let Some(id) = window.poll_request() {
+            out.push(format!("?{id}"));
+        }
+        while let Some(released) = window.poll_released() {
+            out.push(match released {
+                Released::Message(message) => String::from_utf8(message.payload.to_vec()).unwrap(),
+                Released::Lost(first, last) => format!("!{first}-{last}"),
+            });
+        }
+        out.join(" ")
+    }
+
+    #[test]
+    fn order_is_restored() {
+        let now = Instant::now();
+        let window = || ReceiveWindow::new(RETRIES, Some(1));
+        assert_eq!(feed(&mut window(), now, &[1, 2, 3]), "1 2 3");
+        assert_eq!(feed(&mut window(), now, &[3, 1, 2]), "?1 ?2 1 2 3");
+        assert_eq!(feed(&mut window(), now, &[1, 1, 2, 2, 1]), "1 2");
+        assert_eq!(feed(&mut window(), now, &[2, 2]), "?1");
+        let mut joined_late = ReceiveWindow::new(RETRIES, None);
+        assert_eq!(feed(&mut joined_late, now, &[7, 9, 6, 6, 8]), "?8 7 6 8 9");
+        let mut wrapping = ReceiveWindow::new(RETRIES, Some(SEQUENCED - 1));
+        assert_eq!(feed(&mut wrapping, now, &[SEQUENCED - 1, 0, 1]), "2147483647 0 1");
+    }
+
+    #[test]
+    fn what_does_not_come_is_reported() {
+        let start = Instant::now();
+        let mut window = ReceiveWindow::new(RETRIES, Some(1));
+        assert_eq!(feed(&mut window, start, &[4]), "?1 ?2 ?3");
+        for second in 1..=2 {
+            assert_eq!(window.next_timeout(), Some(start + Duration::from_secs(second)));
+            window.handle_timeout(start + Duration::from_secs(second));
+            assert_eq!(drain(&mut window), "?1 ?2 ?3");
+        }
+        window.lost(2); // the sender said so
+        assert_eq!(drain(&mut window), "");
+        window.handle_timeout(start + Duration::from_secs(3));
+        assert_eq!(drain(&mut window), "!1-3 4");
+        assert_eq!(window.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_message_far_ahead_costs_little() {
+        let start = Instant::now();
+        let mut window = ReceiveWindow::new(RETRIES, Some(1));
+        assert_eq!(window.receive(start, 20_000, message(20_000)), Arrival::TooFar);
+        assert_eq!(drain(&mut window), "?1");
+        assert_eq!(window.receive(start, 512, message(512)), Arrival::Taken);
+        assert!(drain(&mut window).split(' ').count() < REQUESTS_AT_ONCE);
+        for second in 1..=3 {
+            window.handle_timeout(start + Duration::from_secs(second));
+        }
+        let out = drain(&mut window);
+        assert!(out.ends_with("!1-511 512 !513-19999"), "{out}");
+        assert_eq!(feed(&mut window, start, &[20_000]), "20000");
+    }
+
+    #[test]
+    fn acknowledged_or_not() {
+        let start = Instant::now();
+        let (x, y) = (name("x"), name("y"));
+        let mut window = SendWindow::new(Some(RETRIES));
+        let id = window.take_id();
+        let both = BTreeSet::from([x.clone(), y.clone()]);
+        window.store(start, PublishId(9), id, "msg".into(), vec![1], BTreeMap::new(), None, both);
+        window.acknowledged(id, &x);
+        assert_eq!(window.poll_done(), None);
+        for second in 1..=2 {
+            let again = window.expire(start + Duration::from_secs(second));
+            assert_eq!(again, Some(Expired::Resend(id, vec![y.clone()])));
+            assert_eq!(window.expire(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(window.expire(start + Duration::from_secs(3)), Some(Expired::GaveUp(vec![y.clone()])));
+        let delivery = window.poll_done().unwrap().1;
+        assert_eq!(delivery.recipients, [(x, Outcome::Delivered), (y, Outcome::TimedOut)]);
+        assert!(!delivery.is_complete());
+        assert!(window.get(id).is_some(), "kept for whoever asks");
+        assert_eq!(window.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_full_window_says_so() {
+        let now = Instant::now();
+        let x = name("x");
+        let mut window = SendWindow::new(Some(RETRIES));
+        for n in 0..512 {
+            assert!(window.has_room());
+            let id = window.take_id();
+            window.store(
+                now,
+                PublishId(n),
+                id,
+                String::new(),
+                vec![],
+                BTreeMap::new(),
+                None,
+                BTreeSet::from([x.clone()]),
+            );
+        }
+        assert!(!window.has_room());
+        window.acknowledged(2, &x);
+        assert!(!window.has_room(), "the oldest still waits");
+        window.acknowledged(1, &x);
+        assert!(window.has_room());
+    }
+}

@@ -1,0 +1,290 @@
+//! A network in one thread: endpoints around a model of a node, one fake clock, and a link that misbehaves by seed.
+#![allow(dead_code, unreachable_pub)] // each test file takes its part of this module
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use slimline_session::identity::{SharedSecret, SigningKey, key::KeyKind};
+use slimline_session::{AppEvent, Credentials, Direction, Endpoint, Event, Item, Name, Now, SessionId};
+use slimline_wire::pb;
+use slimline_wire::pb::message::MessageType;
+
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// How a link misbehaves; per mille.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub loss: u64,
+    pub duplication: u64,
+    /// Up to this much delay, drawn for each message: so they overtake each other.
+    pub jitter: Duration,
+}
+
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    at: Instant,
+    order: u64,
+    to: usize,
+    octets: Vec<u8>,
+}
+
+pub struct App {
+    pub endpoint: Endpoint,
+    pub events: Vec<AppEvent>,
+    pub items: BTreeMap<SessionId, Vec<Item>>,
+    pub up: bool,
+}
+
+/// Decides about each publish: true lets it through. Called with sender, receiver and message.
+pub type Filter = Box<dyn FnMut(usize, usize, &pb::Publish) -> bool>;
+
+pub struct Net {
+    pub apps: Vec<App>,
+    pub faults: Faults,
+    pub filter: Filter,
+    pub start: Instant,
+    pub clock: Instant,
+    random: Random,
+    routes: BTreeMap<Vec<u64>, BTreeMap<[u64; 2], BTreeSet<usize>>>,
+    in_flight: BinaryHeap<Reverse<InFlight>>,
+    order: u64,
+    turn: usize,
+    pub carried: Vec<Vec<u8>>,
+}
+
+impl Net {
+    pub fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        Self {
+            apps: Vec::new(),
+            faults: Faults::default(),
+            filter: Box::new(|_, _, _| true),
+            start,
+            clock: start,
+            random: Random::new(seed),
+            routes: BTreeMap::new(),
+            in_flight: BinaryHeap::new(),
+            order: 0,
+            turn: 0,
+            carried: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        Now { instant: self.clock, unix_s: 1_000_000 + (self.clock - self.start).as_secs() }
+    }
+
+    /// An application that has subscribed its name.
+    pub fn app(&mut self, name: &str) -> usize {
+        let subject = format!("{name}_{:08}", self.apps.len());
+        let key = SigningKey::generate(KeyKind::P256).unwrap();
+        let identity = SharedSecret::with_subject(subject, SECRET, key).unwrap();
+        self.app_with(name, Credentials::new(identity))
+    }
+
+    pub fn app_with(&mut self, name: &str, credentials: Credentials) -> usize {
+        let name: Name = name.parse().unwrap();
+        let mut endpoint = Endpoint::new(&name, credentials, Direction::BOTH).unwrap();
+        endpoint.connected(self.now());
+        endpoint.subscribe(self.now(), &name);
+        self.apps.push(App { endpoint, events: Vec::new(), items: BTreeMap::new(), up: true });
+        self.run(Duration::ZERO);
+        self.apps.len() - 1
+    }
+
+    pub fn name(&self, app: usize) -> Name {
+        self.apps[app].endpoint.name().clone()
+    }
+
+    pub fn endpoint(&mut self, app: usize) -> &mut Endpoint {
+        &mut self.apps[app].endpoint
+    }
+
+    /// Runs for that long on the fake clock.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.clock + time;
+        self.flush();
+        loop {
+            let arrival = self.in_flight.peek().map(|Reverse(next)| next.at);
+            let timer = self.apps.iter().filter(|app| app.up).filter_map(|app| app.endpoint.poll_timeout()).min();
+            let Some(next) = arrival.into_iter().chain(timer).min().filter(|next| *next <= end) else { break };
+            self.clock = self.clock.max(next);
+            let now = self.now();
+            while self.in_flight.peek().is_some_and(|Reverse(next)| next.at <= self.clock) {
+                let Some(Reverse(message)) = self.in_flight.pop() else { break };
+                let app = &mut self.apps[message.to];
+                if app.up {
+                    app.endpoint.handle(now, pb::Message::decode(&*message.octets).unwrap());
+                }
+                self.flush();
+            }
+            for app in self.apps.iter_mut().filter(|app| app.up) {
+                if app.endpoint.poll_timeout().is_some_and(|at| at <= now.instant) {
+                    app.endpoint.handle_timeout(now);
+                }
+            }
+            self.flush();
+        }
+        self.clock = end;
+    }
+
+    /// Runs until something holds; panics if it does not within that time.
+    #[track_caller]
+    pub fn until(&mut self, limit: Duration, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = self.clock + limit;
+        while !holds(self) {
+            assert!(self.clock < end, "{what}: not within {limit:?}");
+            self.run(Duration::from_millis(20));
+        }
+    }
+
+    fn flush(&mut self) {
+        loop {
+            let mut moved = false;
+            for index in 0..self.apps.len() {
+                while let Some(message) = self.apps[index].endpoint.poll_transmit() {
+                    moved = true;
+                    if self.apps[index].up {
+                        self.route(index, message);
+                    }
+                }
+                while let Some(event) = self.apps[index].endpoint.poll_event() {
+                    self.apps[index].events.push(event);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Takes what sessions received into `items`.
+    pub fn read(&mut self, app: usize, session: SessionId) -> Vec<Item> {
+        let now = self.now();
+        let items = self.apps[app]
+            .endpoint
+            .with_session(now, session, |session| std::iter::from_fn(|| session.recv()).collect::<Vec<_>>());
+        items.unwrap_or_default()
+    }
+
+    pub fn texts(&mut self, app: usize, session: SessionId) -> Vec<String> {
+        let items = self.read(app, session).into_iter();
+        items
+            .map(|item| match item {
+                Item::Message(message) => String::from_utf8(message.payload.to_vec()).unwrap(),
+                Item::Lost { count, .. } => format!("<{count} lost>"),
+            })
+            .collect()
+    }
+
+    fn key(name: &pb::Name) -> (Vec<u64>, [u64; 2]) {
+        let encoded = name.name.as_ref().unwrap();
+        let id = encoded.name_id.unwrap();
+        (vec![encoded.component_0, encoded.component_1, encoded.component_2], [id.id_0, id.id_1])
+    }
+
+    fn route(&mut self, from: usize, message: pb::Message) {
+        let octets = message.encode_to_vec();
+        match message.message_type.as_ref().unwrap() {
+            MessageType::Subscribe(subscribe) => {
+                let (prefix, id) = Self::key(subscribe.header.as_ref().unwrap().destination.as_ref().unwrap());
+                self.routes.entry(prefix).or_default().entry(id).or_default().insert(from);
+                self.ack(from, subscribe.subscription_id);
+            }
+            MessageType::Unsubscribe(unsubscribe) => {
+                let (prefix, id) = Self::key(unsubscribe.header.as_ref().unwrap().destination.as_ref().unwrap());
+                if let Some(ids) = self.routes.get_mut(&prefix) {
+                    ids.entry(id).or_default().remove(&from);
+                }
+                self.ack(from, unsubscribe.subscription_id);
+            }
+            MessageType::Publish(publish) => {
+                self.carried.push(octets.clone());
+                let header = publish.header.as_ref().unwrap();
+                let (prefix, id) = Self::key(header.destination.as_ref().unwrap());
+                let Some(ids) = self.routes.get(&prefix) else { return };
+                let all: BTreeSet<usize> = if id == [u64::MAX; 2] {
+                    ids.values().flatten().copied().filter(|to| *to != from).collect()
+                } else {
+                    ids.get(&id).into_iter().flatten().copied().filter(|to| *to != from).collect()
+                };
+                let all: Vec<usize> = all.into_iter().collect();
+                let to = if header.fanout == 1 && !all.is_empty() {
+                    self.turn += 1;
+                    vec![all[self.turn % all.len()]]
+                } else {
+                    all
+                };
+                for to in to {
+                    if !(self.filter)(from, to, publish) || self.random.below(1000) < self.faults.loss {
+                        continue;
+                    }
+                    self.post(to, octets.clone(), true);
+                    if self.random.below(1000) < self.faults.duplication {
+                        self.post(to, octets.clone(), true);
+                    }
+                }
+            }
+            _ => panic!("an application does not send this"),
+        }
+    }
+
+    fn ack(&mut self, to: usize, subscription_id: u64) {
+        let ack = pb::SubscriptionAck { subscription_id, success: true, error: String::new() };
+        let message = pb::Message { message_type: Some(MessageType::SubscriptionAck(ack)), ..Default::default() };
+        self.post(to, message.encode_to_vec(), false);
+    }
+
+    fn post(&mut self, to: usize, octets: Vec<u8>, faulty: bool) {
+        let jitter = if faulty { u64::try_from(self.faults.jitter.as_micros()).unwrap() } else { 0 };
+        let delay = Duration::from_micros(100 + self.random.below(jitter + 1));
+        self.order += 1;
+        self.in_flight.push(Reverse(InFlight { at: self.clock + delay, order: self.order, to, octets }));
+    }
+
+    // --- what tests ask ---
+
+    pub fn arrived(&self, app: usize) -> Option<SessionId> {
+        self.apps[app].events.iter().rev().find_map(|event| match event {
+            AppEvent::Arrived(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    pub fn saw(&self, app: usize, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.apps[app].events.iter().any(|event| matches!(event, AppEvent::Session(_, event) if wanted(event)))
+    }
+
+    pub fn is_closed(&mut self, app: usize, id: SessionId) -> bool {
+        self.endpoint(app).session(id).is_none_or(|session| session.is_closed())
+    }
+
+    pub fn with<T>(
+        &mut self,
+        app: usize,
+        id: SessionId,
+        run: impl FnOnce(&mut slimline_session::Session, Now) -> T,
+    ) -> T {
+        let now = self.now();
+        let result =
+            self.apps[app].endpoint.with_session(now, id, |session| run(session, now)).expect("the session lives");
+        self.flush();
+        result
+    }
+}

@@ -1,0 +1,334 @@
+//! Groups on one fake clock: who is in, who hears what, and that a group survives bad links, silence and return.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Faults, Net, Random};
+use slimline_session::error::SessionError;
+use slimline_session::{AppEvent, CommandId, Event, Name, Publish, SessionConfig, SessionId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Group {
+    net: Net,
+    moderator: usize,
+    id: SessionId,
+    members: Vec<usize>,
+}
+
+fn found(seed: u64, config: SessionConfig) -> Group {
+    let mut net = Net::new(seed);
+    let moderator = net.app("acme/ns/mod");
+    let now = net.now();
+    let id = net.endpoint(moderator).create_session(now, config, &"acme/ns/chan".parse().unwrap()).unwrap();
+    net.run(Duration::ZERO);
+    Group { net, moderator, id, members: Vec::new() }
+}
+
+impl Group {
+    fn command(&mut self, command: CommandId) -> Option<Result<(), SessionError>> {
+        let done = self.net.apps[self.moderator].events.iter().find_map(|event| match event {
+            AppEvent::Session(_, Event::Done(done, result)) if *done == command => Some(result.clone()),
+            _ => None,
+        });
+        done
+    }
+
+    fn finish(&mut self, command: CommandId) -> Result<(), SessionError> {
+        for _ in 0..1200 {
+            if let Some(result) = self.command(command) {
+                return result;
+            }
+            self.net.run(SECOND / 10);
+        }
+        panic!("{command:?} never finished");
+    }
+
+    fn invite(&mut self, name: &str) -> usize {
+        let app = self.net.app(name);
+        let name: Name = name.parse().unwrap();
+        let command = self.net.with(self.moderator, self.id, |session, now| session.invite(now, &name)).unwrap();
+        assert_eq!(self.finish(command), Ok(()));
+        assert_eq!(self.net.arrived(app), Some(self.id));
+        self.members.push(app);
+        app
+    }
+
+    fn remove(&mut self, app: usize) {
+        let name = self.net.name(app);
+        let command =
+            self.net.with(self.moderator, self.id, |session, now| session.remove(now, &name.without_id())).unwrap();
+        assert_eq!(self.finish(command), Ok(()));
+        self.members.retain(|member| *member != app);
+    }
+
+    fn say(&mut self, app: usize, text: &str) {
+        let publish = Publish::from(text.as_bytes().to_vec());
+        self.net.with(app, self.id, |session, now| session.publish(now, publish)).unwrap();
+    }
+
+    fn everybody(&self) -> Vec<usize> {
+        std::iter::once(self.moderator).chain(self.members.iter().copied()).collect()
+    }
+
+    fn texts(&mut self, app: usize) -> Vec<String> {
+        self.net.texts(app, self.id)
+    }
+
+    fn epochs_agree(&mut self) {
+        let id = self.id;
+        let epochs: Vec<_> =
+            self.everybody().into_iter().map(|app| self.net.with(app, id, |session, _| session.epoch())).collect();
+        assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    }
+
+    fn rosters_agree(&mut self) {
+        let id = self.id;
+        for app in self.everybody() {
+            let mut names: Vec<Name> =
+                self.net.with(app, id, |session, _| session.participants()).into_iter().map(|p| p.name).collect();
+            names.sort();
+            let mut expected: Vec<Name> = self.everybody().into_iter().map(|app| self.net.name(app)).collect();
+            expected.sort();
+            assert_eq!(names, expected, "as {app} sees it");
+        }
+    }
+}
+
+fn kinds() -> Vec<SessionConfig> {
+    let config = SessionConfig::group;
+    vec![config(), config().without_mls(), config().unreliable(), config().unreliable().without_mls()]
+}
+
+/// The classic: a moderator founds a channel, invites, everybody talks to everybody, one goes, all end.
+#[test]
+fn a_channel() {
+    for config in kinds() {
+        let mut group = found(1, config);
+        let a = group.invite("acme/ns/a");
+        let b = group.invite("acme/ns/b");
+        let c = group.invite("acme/ns/c");
+        group.rosters_agree();
+        group.epochs_agree();
+        for app in group.everybody() {
+            group.say(app, &format!("from {app}"));
+        }
+        group.net.run(SECOND);
+        for app in group.everybody() {
+            let mut expected: Vec<String> = group
+                .everybody()
+                .into_iter()
+                .filter(|other| *other != app)
+                .map(|other| format!("from {other}"))
+                .collect();
+            expected.sort();
+            let mut texts = group.texts(app);
+            texts.sort();
+            assert_eq!(texts, expected);
+        }
+
+        group.remove(b);
+        assert!(group.net.is_closed(b, group.id));
+        assert!(group.net.saw(b, |event| *event == Event::Closed(SessionError::Removed)));
+        group.rosters_agree();
+        group.epochs_agree();
+        group.say(a, "without b");
+        group.net.run(SECOND);
+        assert_eq!(group.texts(c), ["without b"]);
+        assert_eq!(group.texts(group.moderator), ["without b"]);
+        assert!(group.texts(b).is_empty());
+
+        // To one alone.
+        let to = Some(group.net.name(c));
+        let publish = Publish { to, ..Publish::from(b"psst".to_vec()) };
+        group.net.with(a, group.id, |session, now| session.publish(now, publish)).unwrap();
+        group.net.run(SECOND);
+        assert_eq!(group.texts(c), ["psst"]);
+        assert!(group.texts(group.moderator).is_empty());
+
+        // One leaves by itself, the moderator closes for the rest.
+        group.net.with(a, group.id, |session, now| session.close(now)).unwrap();
+        group.net.run(SECOND * 3);
+        assert!(group.net.is_closed(a, group.id));
+        group.members.retain(|member| *member != a);
+        group.rosters_agree();
+        group.epochs_agree();
+        group.net.with(group.moderator, group.id, |session, now| session.close(now)).unwrap();
+        group.net.run(SECOND * 3);
+        assert!(group.net.is_closed(c, group.id) && group.net.is_closed(group.moderator, group.id));
+    }
+}
+
+#[test]
+fn refusals() {
+    let mut group = found(1, SessionConfig::group().with_retries(SECOND, 2));
+    let a = group.invite("acme/ns/a");
+    let moderator = group.moderator;
+    let invite = |group: &mut Group, name: &str| {
+        let name: Name = name.parse().unwrap();
+        let command = group.net.with(moderator, group.id, |session, now| session.invite(now, &name)).unwrap();
+        group.finish(command)
+    };
+    assert!(matches!(invite(&mut group, "acme/ns/a"), Err(SessionError::AlreadyMember(_))));
+    assert!(matches!(invite(&mut group, "acme/ns/nobody"), Err(SessionError::NoAnswer { .. })));
+    let nobody: Name = "acme/ns/nobody".parse().unwrap();
+    let command = group.net.with(moderator, group.id, |session, now| session.remove(now, &nobody)).unwrap();
+    assert!(matches!(group.finish(command), Err(SessionError::NotMember(_))));
+    let refused = group.net.with(a, group.id, |session, now| session.invite(now, &nobody));
+    assert_eq!(refused, Err(SessionError::NotModerator("invite")));
+    let alone = found(2, SessionConfig::group());
+    let mut net = alone.net;
+    let refused = net.with(alone.moderator, alone.id, |session, now| session.publish(now, vec![1].into()));
+    assert_eq!(refused, Err(SessionError::NobodyOnline));
+}
+
+/// A member says goodbye, misses a change of membership, comes back, and reads on.
+#[test]
+fn away_and_back() {
+    for mls in [true, false] {
+        let config = SessionConfig::group();
+        let mut group = found(3, if mls { config } else { config.without_mls() });
+        let a = group.invite("acme/ns/a");
+        let b = group.invite("acme/ns/b");
+        group.say(b, "bye");
+        group.net.run(SECOND);
+        group.net.with(b, group.id, |session, now| session.go_offline(now)).unwrap();
+        group.net.run(SECOND);
+        assert!(group.net.saw(a, |event| matches!(event, Event::Offline(_))));
+        group.say(a, "b does not hear this");
+        let c = group.invite("acme/ns/c");
+        group.net.run(SECOND * 30);
+        assert!(group.texts(b).is_empty());
+        group.net.with(b, group.id, |session, now| session.rejoin(now)).unwrap();
+        group.net.run(SECOND * 5);
+        group.epochs_agree();
+        group.rosters_agree();
+        for app in [a, c] {
+            group.texts(app);
+        }
+        group.say(b, "back");
+        group.say(a, "hello again");
+        group.net.run(SECOND * 3);
+        assert_eq!(group.texts(c), ["back", "hello again"]);
+        assert_eq!(group.texts(b), ["hello again"]);
+    }
+}
+
+/// A member that missed a commit learns of it by a heartbeat and asks for a new leaf.
+#[test]
+fn a_missed_commit_is_made_good() {
+    let mut group = found(4, SessionConfig::group().with_retries(SECOND, 2));
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    group.net.filter = Box::new(move |_, to, _| to != b);
+    let c = group.invite("acme/ns/c");
+    group.net.filter = Box::new(|_, _, _| true);
+    group.net.run(SECOND * 40);
+    group.epochs_agree();
+    group.say(a, "all here");
+    group.net.run(SECOND * 3);
+    for app in [group.moderator, b, c] {
+        assert_eq!(group.texts(app), ["all here"]);
+    }
+}
+
+/// Hours pass: every leaf is renewed, nobody falls out.
+#[test]
+fn longer_than_a_token() {
+    let mut group = found(5, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    for hour in 0..3 {
+        group.net.run(SECOND * 3600);
+        group.say(a, &format!("{hour}"));
+        group.net.run(SECOND * 2);
+    }
+    assert_eq!(group.texts(b), ["0", "1", "2"]);
+    assert_eq!(group.texts(group.moderator), ["0", "1", "2"]);
+    group.epochs_agree();
+    // Somebody who comes now is let in although the first tokens are long past.
+    group.invite("acme/ns/c");
+    group.rosters_agree();
+}
+
+/// What is accepted arrives at every member, once and in order, over bad links.
+#[test]
+fn by_seed() {
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20);
+    for seed in 0..seeds {
+        let config = SessionConfig::group().with_retries(SECOND, 10);
+        let mut group = found(seed, if seed % 2 == 0 { config } else { config.without_mls() });
+        let faults = Faults {
+            loss: 40 * (seed % 4),
+            duplication: 100 * (seed % 3),
+            jitter: SECOND / 50 * u32::try_from(seed % 2).unwrap(),
+        };
+        group.net.faults = faults;
+        for name in ["acme/ns/a", "acme/ns/b", "acme/ns/c"] {
+            group.invite(name);
+        }
+        group.net.run(SECOND * 15);
+        let mut random = Random::new(seed + 77);
+        let mut sent = std::collections::BTreeMap::<usize, Vec<String>>::new();
+        for n in 0..30 {
+            let all = group.everybody();
+            let who = all[usize::try_from(random.below(all.len() as u64)).unwrap()];
+            let text = format!("{who}:{n}");
+            group.say(who, &text);
+            sent.entry(who).or_default().push(text);
+            group.net.run(SECOND / 20);
+        }
+        group.net.run(SECOND * 30);
+        for app in group.everybody() {
+            let texts = group.texts(app);
+            for (who, sent) in sent.iter().filter(|(who, _)| **who != app) {
+                let prefix = format!("{who}:");
+                let mut from: Vec<&String> = texts.iter().filter(|text| text.starts_with(&prefix)).collect();
+                let mut sent: Vec<&String> = sent.iter().collect();
+                // Whoever came later enters the stream in the middle: what was overtaken just then arrives late, once.
+                if *who < app {
+                    from.sort();
+                    sent.sort();
+                }
+                assert_eq!(from, sent, "seed {seed} {faults:?} to {app}: {texts:?}");
+            }
+        }
+        group.epochs_agree();
+        group.rosters_agree();
+    }
+}
+
+/// A stranger with a valid token can neither take a session over nor end it, and stray replies change nothing.
+#[test]
+fn strangers_and_strays() {
+    use prost::Message as _;
+    use slimline_wire::pb;
+    let mut group = found(6, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    group.invite("acme/ns/b");
+    // A second moderator founds a session, and its messages are given the first one's session id.
+    let eve = group.net.app("acme/ns/eve");
+    let now = group.net.now();
+    let name: Name = "acme/ns/chan".parse().unwrap();
+    let evil = group.net.endpoint(eve).create_session(now, SessionConfig::group(), &name).unwrap();
+    let victim: Name = "acme/ns/a".parse().unwrap();
+    group.net.with(eve, evil, |session, now| session.invite(now, &victim)).unwrap();
+    group.net.run(SECOND * 3);
+    // Everything that was ever carried arrives once more, at everybody.
+    let before = group.net.apps.len();
+    let carried = group.net.carried.clone();
+    let now = group.net.now();
+    for octets in carried {
+        for app in 0..before {
+            group.net.endpoint(app).handle(now, pb::Message::decode(&*octets).unwrap());
+        }
+    }
+    group.net.run(SECOND * 30);
+    group.rosters_agree();
+    group.epochs_agree();
+    group.texts(a);
+    group.say(group.moderator, "still here");
+    group.net.run(SECOND);
+    assert_eq!(group.texts(a), ["still here"]);
+}

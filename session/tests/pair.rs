@@ -1,0 +1,236 @@
+//! Two applications, one fake clock: point-to-point sessions over good and bad links.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Faults, Net};
+use slimline_session::error::SessionError;
+use slimline_session::{Delivery, Event, Outcome, Publish, SessionConfig, SessionId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn open(net: &mut Net, config: SessionConfig) -> (usize, usize, SessionId) {
+    let alice = net.app("acme/ns/alice");
+    let bob = net.app("acme/ns/bob");
+    let now = net.now();
+    let id = net.endpoint(alice).create_session(now, config, &"acme/ns/bob".parse().unwrap()).unwrap();
+    net.until(SECOND * 60, "established", |net| net.saw(alice, |event| *event == Event::Established));
+    net.until(SECOND * 60, "arrived", |net| net.arrived(bob) == Some(id));
+    (alice, bob, id)
+}
+
+fn say(net: &mut Net, app: usize, id: SessionId, text: &str) -> slimline_session::PublishId {
+    net.with(app, id, |session, now| session.publish(now, Publish::from(text.as_bytes().to_vec()))).unwrap()
+}
+
+fn kinds() -> Vec<SessionConfig> {
+    let config = SessionConfig::point_to_point;
+    vec![config(), config().without_mls(), config().unreliable(), config().unreliable().without_mls()]
+}
+
+#[test]
+fn both_ways_and_closed_from_either_side() {
+    for config in kinds() {
+        for closer in [0, 1] {
+            let mut net = Net::new(1);
+            let (alice, bob, id) = open(&mut net, config.clone().with_metadata("k1", "v1"));
+            let told = net.with(bob, id, |session, _| session.config().metadata.clone());
+            assert_eq!(
+                told.into_iter().collect::<Vec<_>>(),
+                [("k1".to_owned(), "v1".to_owned())],
+                "nothing internal leaks"
+            );
+            for n in 0..5 {
+                say(&mut net, alice, id, &format!("a{n}"));
+                say(&mut net, bob, id, &format!("b{n}"));
+            }
+            net.run(SECOND);
+            assert_eq!(net.texts(bob, id), ["a0", "a1", "a2", "a3", "a4"]);
+            assert_eq!(net.texts(alice, id), ["b0", "b1", "b2", "b3", "b4"]);
+            for app in [alice, bob] {
+                let complete = |event: &Event| matches!(event, Event::Published(_, delivery) if delivery.is_complete());
+                let settled = net.apps[app].events.iter().filter(|event| match event {
+                    slimline_session::AppEvent::Session(_, event) => complete(event),
+                    _ => false,
+                });
+                assert_eq!(settled.count(), 5);
+            }
+            let closer = [alice, bob][closer];
+            net.with(closer, id, |session, now| session.close(now)).unwrap();
+            net.run(SECOND);
+            for app in [alice, bob] {
+                assert!(net.is_closed(app, id));
+                assert!(net.saw(app, |event| matches!(event, Event::Closed(_))));
+            }
+            let refused = net.with(alice, id, |session, now| session.publish(now, vec![1].into()));
+            assert_eq!(refused, Err(SessionError::Closed));
+            net.run(SECOND * 60);
+            assert!(net.endpoint(alice).session(id).is_none(), "forgotten after a while");
+        }
+    }
+}
+
+#[test]
+fn nothing_readable_is_carried() {
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point());
+    say(&mut net, alice, id, "the plaintext nobody else may see");
+    net.run(SECOND);
+    assert_eq!(net.texts(bob, id).len(), 1);
+    assert!(!net.carried.iter().any(|octets| octets.windows(9).any(|window| window == b"plaintext")));
+}
+
+/// Over links that lose, repeat, delay and reorder: each message once, in order, or reported as lost.
+#[test]
+fn by_seed() {
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
+        let config = SessionConfig::point_to_point().with_retries(SECOND, 10);
+        let config = if seed % 2 == 0 { config } else { config.without_mls() };
+        let mut net = Net::new(seed);
+        let faults = Faults {
+            loss: 50 * (seed % 5),
+            duplication: 100 * (seed % 3),
+            jitter: SECOND / 50 * u32::try_from(seed % 4).unwrap(),
+        };
+        net.faults = faults;
+        let (alice, bob, id) = open(&mut net, config);
+        let mut sent = (Vec::new(), Vec::new());
+        for n in 0..40 {
+            say(&mut net, alice, id, &format!("a{n}"));
+            sent.0.push(format!("a{n}"));
+            if n % 3 == 0 {
+                say(&mut net, bob, id, &format!("b{n}"));
+                sent.1.push(format!("b{n}"));
+            }
+            net.run(SECOND / 40);
+        }
+        net.run(SECOND * 30);
+        assert_eq!(net.texts(bob, id), sent.0, "seed {seed} {faults:?}");
+        assert_eq!(net.texts(alice, id), sent.1, "seed {seed} {faults:?}");
+        for (app, count) in [(alice, 40), (bob, 14)] {
+            let settled = net.apps[app].events.iter().filter(|event| {
+                matches!(event, slimline_session::AppEvent::Session(_, Event::Published(_, delivery)) if delivery.is_complete())
+            });
+            assert_eq!(settled.count(), count, "seed {seed}");
+        }
+        net.with(alice, id, |session, now| session.close(now)).unwrap();
+        net.run(SECOND * 20);
+        assert!(net.is_closed(alice, id) && net.is_closed(bob, id), "seed {seed}");
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    let mut net = Net::new(1);
+    let alice = net.app("acme/ns/alice");
+    let now = net.now();
+    let config = SessionConfig::point_to_point().with_retries(SECOND, 3);
+    net.endpoint(alice).create_session(now, config, &"acme/ns/nobody".parse().unwrap()).unwrap();
+    net.run(SECOND * 3);
+    assert!(!net.saw(alice, |event| matches!(event, Event::Closed(_))));
+    net.run(SECOND * 2);
+    assert!(net.saw(alice, |event| matches!(
+        event,
+        Event::Closed(SessionError::NoAnswer { stage: "the discovery request", .. })
+    )));
+}
+
+#[test]
+fn a_dead_peer_is_reported() {
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point().with_retries(SECOND, 2));
+    net.apps[bob].up = false;
+    let publish = say(&mut net, alice, id, "anybody?");
+    net.run(SECOND * 4);
+    let outcome = vec![(net.name(bob), Outcome::TimedOut)];
+    assert!(net.saw(alice, |event| *event == Event::Published(publish, Delivery { recipients: outcome.clone() })));
+    let refused = net.with(alice, id, |session, now| session.publish(now, vec![1].into()));
+    assert_eq!(refused, Err(SessionError::NobodyOnline));
+    // It was only cut off: its heartbeat brings it back, and the stream goes on where it was.
+    net.apps[bob].up = true;
+    net.run(SECOND * 25);
+    assert!(net.saw(alice, |event| matches!(event, Event::Online(_))));
+    say(&mut net, alice, id, "there you are");
+    net.run(SECOND * 4);
+    assert_eq!(net.texts(bob, id).last().map(String::as_str), Some("there you are"));
+}
+
+/// Thirty seconds of silence, and far more: nothing is delivered twice, nothing is asked for again.
+#[test]
+fn the_stream_survives_idleness() {
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point());
+    say(&mut net, alice, id, "before");
+    net.run(SECOND * 600);
+    assert!(!net.saw(alice, |event| matches!(event, Event::Offline(_))), "heartbeats keep both online");
+    say(&mut net, alice, id, "after");
+    net.run(SECOND * 5);
+    assert_eq!(net.texts(bob, id), ["before", "after"]);
+}
+
+/// Past the hour for which a token is good, the session lives: both renew their leaf in time.
+#[test]
+fn longer_than_a_token() {
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point());
+    for hour in 0..3 {
+        say(&mut net, alice, id, &format!("a{hour}"));
+        say(&mut net, bob, id, &format!("b{hour}"));
+        net.run(SECOND * 3600);
+    }
+    assert_eq!(net.texts(bob, id), ["a0", "a1", "a2"]);
+    assert_eq!(net.texts(alice, id), ["b0", "b1", "b2"]);
+    let epochs = [alice, bob].map(|app| net.with(app, id, |session, _| session.epoch()));
+    assert_eq!(epochs[0], epochs[1]);
+    assert!(epochs[0].unwrap() > 5, "leaves were renewed: {epochs:?}");
+}
+
+#[test]
+fn too_large_is_refused_here() {
+    let mut net = Net::new(1);
+    let (alice, _, id) = open(&mut net, SessionConfig::point_to_point());
+    let refused = net.with(alice, id, |session, now| session.publish(now, vec![0; 4 << 20].into()));
+    assert!(matches!(refused, Err(SessionError::TooLarge { limit: 4_194_304, .. })));
+}
+
+#[test]
+fn a_full_window_waits_for_acknowledgements() {
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point().without_mls());
+    net.apps[bob].up = false;
+    for _ in 0..512 {
+        say(&mut net, alice, id, "x");
+    }
+    let refused = net.with(alice, id, |session, now| session.publish(now, vec![1].into()));
+    assert_eq!(refused, Err(SessionError::WindowFull { in_flight: 512 }));
+    net.apps[bob].up = true;
+    net.run(SECOND * 5);
+    assert!(net.saw(alice, |event| *event == Event::Writable));
+    assert_eq!(net.texts(bob, id).len(), 512);
+}
+
+/// Whoever does not read gets no more than its inbox holds; a reliable sender keeps the rest and sends it again.
+#[test]
+fn a_slow_reader_loses_nothing() {
+    let mut net = Net::new(1);
+    let config = SessionConfig::point_to_point().without_mls().with_retries(SECOND, 30);
+    let (alice, bob, id) = open(&mut net, config);
+    let mut sent = 0;
+    let mut read = 0;
+    while sent < 3000 {
+        let more = net.with(alice, id, |session, now| session.publish(now, vec![1].into()).is_ok());
+        sent += usize::from(more);
+        if !more {
+            net.run(SECOND);
+            read += net.read(bob, id).len().min(3000);
+        }
+    }
+    net.until(SECOND * 60, "all read", |net| {
+        read += net.read(bob, id).len();
+        read >= 3000
+    });
+    net.run(SECOND * 5);
+    assert_eq!(read + net.read(bob, id).len(), 3000);
+}
