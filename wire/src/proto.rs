@@ -75,13 +75,14 @@ impl<'a> Walk<'a> {
     /// Errors: truncated; more than ten octets; more than 64 bits.
     #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
-        if let [first, rest @ ..] = self.rest
-            && *first < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(*first));
+        let (value, octets) = varint_of(self.rest);
+        match self.rest.get(octets..) {
+            Some(rest) if octets > 0 => {
+                self.rest = rest;
+                Ok(value)
+            }
+            _ => Err(self.bad_varint()),
         }
-        self.varint_long()
     }
 
     /// Takes a varint of a 32-bit field: the low 32 bits count, as every protobuf decoder has it.
@@ -89,46 +90,6 @@ impl<'a> Walk<'a> {
     #[expect(clippy::cast_possible_truncation, reason = "as above")]
     pub(crate) fn varint_u32(&mut self) -> Result<u32, WireError> {
         self.varint().map(|value| value as u32)
-    }
-
-    /// Name hashes are nine or ten octets long, so those come first: eight octets in one load.
-    #[inline]
-    fn varint_long(&mut self) -> Result<u64, WireError> {
-        let Some((chunk, rest)) = self.rest.split_first_chunk::<8>() else { return self.varint_by_octet() };
-        let word = u64::from_le_bytes(*chunk);
-        let stops = !word & 0x8080_8080_8080_8080;
-        if stops == 0 {
-            let low = squeeze(word);
-            return match *rest {
-                [ninth, ref rest @ ..] if ninth < 0x80 => {
-                    self.rest = rest;
-                    Ok(low | u64::from(ninth) << 56)
-                }
-                [ninth, tenth, ref rest @ ..] if tenth < 2 => {
-                    self.rest = rest;
-                    Ok(low | u64::from(ninth & 0x7f) << 56 | u64::from(tenth) << 63)
-                }
-                [_, _, ..] => Err(WireError::VarintTooLong { within: self.within }),
-                _ => Err(self.truncated()),
-            };
-        }
-        let octets = stops.trailing_zeros() as usize / 8 + 1;
-        let kept = stops ^ (stops - 1); // every bit up to the first stop
-        self.rest = &self.rest[octets..];
-        Ok(squeeze(word & kept))
-    }
-
-    /// Fewer than eight octets are left: shorter than any varint that could overflow.
-    fn varint_by_octet(&mut self) -> Result<u64, WireError> {
-        let mut value = 0;
-        for (index, octet) in self.rest.iter().enumerate() {
-            value |= u64::from(octet & 0x7f) << (7 * index);
-            if *octet < 0x80 {
-                self.rest = &self.rest[index + 1..];
-                return Ok(value);
-            }
-        }
-        Err(self.truncated())
     }
 
     /// Takes a length and the octets it announces.
@@ -144,7 +105,10 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     pub(crate) fn string(&mut self, field: u32) -> Result<&'a str, WireError> {
         let octets = self.octets()?;
-        std::str::from_utf8(octets).map_err(|_| WireError::NotUtf8 { within: self.within, field })
+        match std::str::from_utf8(octets) {
+            Ok(string) => Ok(string),
+            Err(_) => Err(WireError::NotUtf8 { within: self.within, field }),
+        }
     }
 
     /// Steps over the value of a field nobody here knows.
@@ -177,13 +141,63 @@ impl<'a> Walk<'a> {
 
     #[inline(always)]
     fn advance(&mut self, octets: usize) -> Result<(), WireError> {
-        self.rest = self.rest.get(octets..).ok_or(self.truncated())?;
+        let Some(rest) = self.rest.get(octets..) else { return Err(self.truncated()) };
+        self.rest = rest;
         Ok(())
     }
 
+    #[cold]
     fn truncated(&self) -> WireError {
         WireError::Truncated { within: self.within }
     }
+
+    /// What is wrong with the varint at the front.
+    #[cold]
+    fn bad_varint(&self) -> WireError {
+        let is_long = self.rest.len() >= VARINT_OCTETS_MAX;
+        if is_long { WireError::VarintTooLong { within: self.within } } else { self.truncated() }
+    }
+}
+
+/// The value of the varint in front, and its octets: none when it is truncated, too long, or above 64 bits.
+///
+/// A pair in registers, not a `Result` in memory: there are some fifty varints in a message.
+#[inline(always)]
+pub(crate) fn varint_of(input: &[u8]) -> (u64, usize) {
+    match *input {
+        [first, ..] if first < 0x80 => (u64::from(first), 1),
+        _ => long_varint(input),
+    }
+}
+
+/// Name hashes are nine or ten octets long, so those come first: eight octets in one load.
+#[inline]
+fn long_varint(input: &[u8]) -> (u64, usize) {
+    let Some((chunk, rest)) = input.split_first_chunk::<8>() else { return varint_by_octet(input) };
+    let word = u64::from_le_bytes(*chunk);
+    let stops = !word & 0x8080_8080_8080_8080;
+    if stops == 0 {
+        let low = squeeze(word);
+        return match *rest {
+            [ninth, ..] if ninth < 0x80 => (low | u64::from(ninth) << 56, 9),
+            [ninth, tenth, ..] if tenth < 2 => (low | u64::from(ninth & 0x7f) << 56 | u64::from(tenth) << 63, 10),
+            _ => (0, 0),
+        };
+    }
+    let kept = stops ^ (stops - 1); // every bit up to the first stop
+    (squeeze(word & kept), stops.trailing_zeros() as usize / 8 + 1)
+}
+
+/// Fewer than eight octets are left: shorter than any varint that could overflow.
+fn varint_by_octet(input: &[u8]) -> (u64, usize) {
+    let mut value = 0;
+    for (index, octet) in input.iter().enumerate() {
+        value |= u64::from(octet & 0x7f) << (7 * index);
+        if *octet < 0x80 {
+            return (value, index + 1);
+        }
+    }
+    (0, 0)
 }
 
 /// The lowest key of field 1: anything below has number 0.

@@ -3,12 +3,10 @@
 use super::check::check;
 use super::fields::{self, length, varint};
 use super::view::{Ack, Header, LinkNegotiation, MessageView, NameView, Place, Publish, Subscription};
-use super::{
-    HEADER_OCTETS_MAX, IDENTITY_OCTETS_MAX, LINK_STRING_OCTETS_MAX, MAC_OCTETS, NAME_COMPONENT_OCTETS_MAX, Patch,
-};
+use super::{HEADER_OCTETS_MAX, IDENTITY_OCTETS_MAX, LINK_STRING_OCTETS_MAX, MAC_OCTETS, NAME_COMPONENT_OCTETS_MAX};
 use crate::error::WireError;
 use crate::name::{ConnType, Name, NameId, Prefix};
-use crate::proto::Walk;
+use crate::proto::{Walk, varint_of};
 
 /// Reads one message.
 ///
@@ -38,9 +36,9 @@ pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
     }
     let Some(body) = body else { return Err(WireError::NoType) };
     match body.key {
-        PUBLISH => publish(body).map(MessageView::Publish),
-        SUBSCRIBE => subscription(body, "Subscribe").map(MessageView::Subscribe),
-        UNSUBSCRIBE => subscription(body, "Unsubscribe").map(MessageView::Unsubscribe),
+        PUBLISH => publish(&body),
+        SUBSCRIBE => subscription(&body, "Subscribe").map(MessageView::Subscribe),
+        UNSUBSCRIBE => subscription(&body, "Unsubscribe").map(MessageView::Unsubscribe),
         LINK => link(body.octets).map(MessageView::Link),
         _ => ack(body.octets).map(MessageView::SubscriptionAck),
     }
@@ -64,16 +62,9 @@ struct Body<'a> {
     end: usize,
 }
 
-fn publish(body: Body<'_>) -> Result<Publish<'_>, WireError> {
+fn publish<'a>(body: &Body<'a>) -> Result<MessageView<'a>, WireError> {
     const WITHIN: &str = "Publish";
-    let mut publish = Publish {
-        header: Header::EMPTY,
-        session_type: 0,
-        session_message_type: 0,
-        session_id: 0,
-        message_id: 0,
-        content: None,
-    };
+    let mut publish = Publish::EMPTY;
     let mut seen = Seen::new(WITHIN);
     let mut walk = Walk::new(body.octets, WITHIN);
     while !walk.is_done() {
@@ -81,7 +72,7 @@ fn publish(body: Body<'_>) -> Result<Publish<'_>, WireError> {
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(&body, &mut walk, &mut publish.header)?;
+                header(body, &mut walk, &mut publish.header)?;
             }
             SESSION => {
                 seen.once(fields::body::SESSION)?;
@@ -102,7 +93,7 @@ fn publish(body: Body<'_>) -> Result<Publish<'_>, WireError> {
     if !seen.has(fields::body::SESSION) {
         return Err(WireError::NoSession);
     }
-    Ok(publish)
+    Ok(MessageView::Publish(publish))
 }
 
 const HEADER: u32 = length(fields::body::HEADER);
@@ -132,8 +123,8 @@ fn session(octets: &[u8], publish: &mut Publish<'_>) -> Result<(), WireError> {
     Ok(())
 }
 
-fn subscription<'a>(body: Body<'a>, within: &'static str) -> Result<Subscription<'a>, WireError> {
-    let mut subscription = Subscription { header: Header::EMPTY, subscription_id: 0 };
+fn subscription<'a>(body: &Body<'a>, within: &'static str) -> Result<Subscription<'a>, WireError> {
+    let mut subscription = Subscription::EMPTY;
     let mut seen = Seen::new(within);
     let mut walk = Walk::new(body.octets, within);
     while !walk.is_done() {
@@ -141,7 +132,7 @@ fn subscription<'a>(body: Body<'a>, within: &'static str) -> Result<Subscription
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(&body, &mut walk, &mut subscription.header)?;
+                header(body, &mut walk, &mut subscription.header)?;
             }
             SUBSCRIPTION_ID => {
                 seen.once(fields::body::SUBSCRIPTION_ID)?;
@@ -166,7 +157,7 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
         return Err(WireError::HeaderTooLong { length: octets.len(), limit: HEADER_OCTETS_MAX });
     }
     let mut seen = Seen::new(WITHIN);
-    let (mut ttl_at, mut mac_at) = (None, None);
+    let (mut ttl_at, mut mac_at) = (0, 0); // 0: no place to patch
     let mut walk = Walk::new(octets, WITHIN);
     while !walk.is_done() {
         let key = walk.key()?;
@@ -199,7 +190,7 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
                 seen.once(fields::header::TTL)?;
                 let left = walk.left();
                 header.ttl = walk.varint_u32()?;
-                ttl_at = (left - walk.left() == 1).then_some(end - left);
+                ttl_at = if left - walk.left() == 1 { end - left } else { 0 };
             }
             RECV_FROM => {
                 seen.once(fields::header::RECV_FROM)?;
@@ -221,7 +212,7 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
                 seen.once(fields::header::HEADER_MAC)?;
                 let mac = walk.octets()?;
                 header.header_mac = Some(mac);
-                mac_at = (mac.len() == MAC_OCTETS).then(|| end - walk.left() - MAC_OCTETS);
+                mac_at = if mac.len() == MAC_OCTETS { end - walk.left() - MAC_OCTETS } else { 0 };
             }
             E2E_HEADER_SIG => {
                 seen.once(fields::header::E2E_HEADER_SIG)?;
@@ -236,9 +227,7 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
     if !seen.has(fields::header::DESTINATION) {
         return Err(WireError::NoDestination);
     }
-    if let (Some(ttl_at), Some(mac_at), None, None) = (ttl_at, mac_at, header.recv_from, header.forward_to) {
-        header.patch = Some(Patch { ttl_at: offset(ttl_at), mac_at: offset(mac_at) });
-    }
+    let stays = header.recv_from.is_none() && header.forward_to.is_none();
     header.place = Place {
         body_length_at: offset(body.length_at),
         body_at: offset(body.end - body.octets.len()),
@@ -246,6 +235,8 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
         length_at: offset(length_at),
         at: offset(end - octets.len()),
         end: offset(end),
+        ttl_at: if stays { offset(ttl_at) } else { 0 },
+        mac_at: offset(mac_at),
     };
     Ok(())
 }
@@ -272,6 +263,9 @@ fn offset(at: usize) -> u32 {
 fn name<'a>(octets: &'a [u8], missing: WireError, name: &mut NameView<'a>) -> Result<(), WireError> {
     const WITHIN: &str = "Name";
     name.encoded = octets;
+    if usual_name(octets, name).is_some() {
+        return Ok(());
+    }
     let mut seen = Seen::new(WITHIN);
     let mut walk = Walk::new(octets, WITHIN);
     while !walk.is_done() {
@@ -289,6 +283,53 @@ fn name<'a>(octets: &'a [u8], missing: WireError, name: &mut NameView<'a>) -> Re
         }
     }
     if seen.has(fields::name::ENCODED) { Ok(()) } else { Err(missing) }
+}
+
+/// Reads a name laid out as every known encoder does: all fields there, in ascending order, one-octet lengths.
+///
+/// `None` leaves it to the general road, which may find nothing wrong with it.
+#[inline]
+fn usual_name<'a>(octets: &'a [u8], name: &mut NameView<'a>) -> Option<()> {
+    let mut walk = Usual(octets);
+    let mut encoded = walk.nested(ENCODED)?;
+    let prefix = Prefix([encoded.hash(COMPONENT_0)?, encoded.hash(COMPONENT_1)?, encoded.hash(COMPONENT_2)?]);
+    let mut id = encoded.nested(ID)?;
+    let halves = [id.hash(ID_HIGH)?, id.hash(ID_LOW)?];
+    let mut text = walk.nested(TEXT)?;
+    let components = [text.component(1)?, text.component(2)?, text.component(3)?];
+    let is_all = walk.0.is_empty() && encoded.0.is_empty() && id.0.is_empty() && text.0.is_empty();
+    is_all.then(|| {
+        name.name = Name { prefix, id: NameId::from_halves(halves) };
+        name.has_id = true;
+        name.text = Some(components);
+    })
+}
+
+/// A walk that knows what comes next, or gives up.
+struct Usual<'a>(&'a [u8]);
+
+impl<'a> Usual<'a> {
+    #[inline(always)]
+    fn nested(&mut self, key: u32) -> Option<Self> {
+        let (&[first, length], rest) = self.0.split_first_chunk()?;
+        let (inside, rest) = rest.split_at_checked(length.into())?;
+        self.0 = rest;
+        (u32::from(first) == key && length < 0x80).then_some(Self(inside))
+    }
+
+    #[inline(always)]
+    fn hash(&mut self, key: u32) -> Option<u64> {
+        let (&first, rest) = self.0.split_first()?;
+        let (value, octets) = varint_of(rest);
+        self.0 = rest.get(octets..)?;
+        (u32::from(first) == key && octets > 0).then_some(value)
+    }
+
+    #[inline(always)]
+    fn component(&mut self, number: u32) -> Option<&'a str> {
+        let octets = self.nested(length(number))?.0;
+        std::str::from_utf8(octets).ok()
+    }
 }
 
 const ENCODED: u32 = length(fields::name::ENCODED);
@@ -509,8 +550,24 @@ impl Seen {
     }
 }
 
+// What the fields that are not there read as.
+
+impl Publish<'_> {
+    const EMPTY: Self = Self {
+        header: Header::EMPTY,
+        session_type: 0,
+        session_message_type: 0,
+        session_id: 0,
+        message_id: 0,
+        content: None,
+    };
+}
+
+impl Subscription<'_> {
+    const EMPTY: Self = Self { header: Header::EMPTY, subscription_id: 0 };
+}
+
 impl Header<'_> {
-    /// What the fields that are not there read as.
     const EMPTY: Self = Self {
         source: NameView::EMPTY,
         destination: NameView::EMPTY,
@@ -524,8 +581,7 @@ impl Header<'_> {
         error: None,
         header_mac: None,
         e2e_header_sig: None,
-        patch: None,
-        place: Place { body_length_at: 0, body_at: 0, body_end: 0, length_at: 0, at: 0, end: 0 },
+        place: Place { body_length_at: 0, body_at: 0, body_end: 0, length_at: 0, at: 0, end: 0, ttl_at: 0, mac_at: 0 },
     };
 }
 

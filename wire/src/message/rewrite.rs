@@ -70,14 +70,15 @@ pub fn rewrite(message: &[u8], view: &Header<'_>, ttl: u32, mac: MacOut, out: &m
 pub fn rewrite_head(message: &[u8], view: &Header<'_>, ttl: u32, mac: MacOut, out: &mut Vec<u8>) -> usize {
     let place = view.place;
     let header = &message[place.at as usize..place.end as usize];
-    let survey = Survey::of(header, ttl, mac);
-    let body_length = body_length(place, survey.length);
+    let edits = Edits::of(header, mac);
+    let header_length = edits.length(header, ttl);
+    let body_length = body_length(place, header_length);
     out.extend_from_slice(&message[..place.body_length_at as usize]);
     proto::put_varint(body_length as u64, out);
     out.extend_from_slice(&message[place.body_at as usize..place.length_at as usize]);
-    proto::put_varint(survey.length as u64, out);
-    let ends_at = out.len() + survey.length;
-    rewrite_fields(header, &survey, ttl, mac, out);
+    proto::put_varint(header_length as u64, out);
+    let ends_at = out.len() + header_length;
+    edits.apply(header, ttl, mac, out);
     debug_assert_eq!(out.len(), ends_at);
     place.end as usize
 }
@@ -89,124 +90,116 @@ fn body_length(place: Place, header_length: usize) -> usize {
     before + proto::varint_len(header_length as u64) + header_length + behind
 }
 
-/// What a hop does with one field of the header.
+/// What a hop writes in the place of some octets of the header.
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    Copy,
-    Drop,
-    /// Here stands the new ttl.
+enum Put {
+    Nothing,
     Ttl,
-    /// Here stands the new MAC.
     Mac,
 }
 
-fn fate(key: u32, mac: MacOut) -> Fate {
-    match key {
-        TTL => Fate::Ttl,
-        RECV_FROM | FORWARD_TO | INCOMING_CONN => Fate::Drop,
-        HEADER_MAC => match mac {
-            MacOut::Keep => Fate::Copy,
-            MacOut::Remove => Fate::Drop,
-            MacOut::Set(_) => Fate::Mac,
-        },
-        _ => Fate::Copy,
+/// Octets of the header that go (none of them where a field is put in), and what comes instead.
+#[derive(Clone, Copy)]
+struct Edit {
+    at: usize,
+    end: usize,
+    put: Put,
+}
+
+/// ttl, `recv_from`, `forward_to`, `incoming_conn` and the MAC: a parsed header has each once at most.
+const EDITS_MAX: usize = 5;
+
+/// All that changes in a header, in order of place.
+struct Edits {
+    list: [Edit; EDITS_MAX],
+    count: usize,
+}
+
+impl Edits {
+    fn of(header: &[u8], mac: MacOut) -> Self {
+        let mut edits = Self { list: [Edit { at: 0, end: 0, put: Put::Nothing }; EDITS_MAX], count: 0 };
+        let mac_put = if let MacOut::Set(_) = mac { Put::Mac } else { Put::Nothing };
+        let (mut has_ttl, mut has_mac) = (false, false);
+        // Where an encoder that goes by number would put what is not there.
+        let (mut ttl_at, mut mac_at) = (header.len(), header.len());
+        let mut walk = Walk::new(header, "SLIMHeader");
+        while !walk.is_done() {
+            let at = header.len() - walk.left();
+            let key = walk.key().expect("the header was parsed");
+            walk.skip(key, 2).expect("the header was parsed");
+            let end = header.len() - walk.left();
+            let put = match key {
+                TTL => Put::Ttl,
+                HEADER_MAC => mac_put,
+                _ => Put::Nothing,
+            };
+            has_ttl |= key == TTL;
+            has_mac |= key == HEADER_MAC;
+            match key >> 3 {
+                header::RECV_FROM | header::FORWARD_TO | header::INCOMING_CONN | header::TTL => {
+                    edits.push(Edit { at, end, put });
+                }
+                header::HEADER_MAC if mac != MacOut::Keep => edits.push(Edit { at, end, put }),
+                _ => {}
+            }
+            if key >> 3 > header::TTL {
+                ttl_at = ttl_at.min(at);
+            }
+            if key >> 3 > header::HEADER_MAC {
+                mac_at = mac_at.min(at);
+            }
+        }
+        if !has_ttl {
+            edits.insert(Edit { at: ttl_at, end: ttl_at, put: Put::Ttl });
+        }
+        if !has_mac && mac_put == Put::Mac {
+            edits.insert(Edit { at: mac_at, end: mac_at, put: Put::Mac });
+        }
+        edits
+    }
+
+    fn push(&mut self, edit: Edit) {
+        self.list[self.count] = edit;
+        self.count += 1;
+    }
+
+    /// In front of what goes at the same place, behind what was put in there before.
+    fn insert(&mut self, edit: Edit) {
+        let index = self.iter().take_while(|other| other.at < edit.at || other.end == edit.at).count();
+        self.list.copy_within(index..self.count, index + 1);
+        self.list[index] = edit;
+        self.count += 1;
+    }
+
+    fn iter(&self) -> std::slice::Iter<'_, Edit> {
+        self.list[..self.count].iter()
+    }
+
+    /// Octets of the header once edited.
+    fn length(&self, header: &[u8], ttl: u32) -> usize {
+        let put = |edit: &Edit| match edit.put {
+            Put::Nothing => 0,
+            Put::Ttl => proto::u64_len(header::TTL, ttl.into()),
+            Put::Mac => proto::octets_always_len(header::HEADER_MAC, MAC_OCTETS),
+        };
+        let gone: usize = self.iter().map(|edit| edit.end - edit.at).sum();
+        header.len() - gone + self.iter().map(put).sum::<usize>()
+    }
+
+    fn apply(&self, header: &[u8], ttl: u32, mac: MacOut, out: &mut Vec<u8>) {
+        let mut from = 0;
+        for edit in self.iter() {
+            out.extend_from_slice(&header[from..edit.at]);
+            from = edit.end;
+            match (edit.put, &mac) {
+                (Put::Ttl, _) => proto::put_u64(header::TTL, ttl.into(), out),
+                (Put::Mac, MacOut::Set(mac)) => proto::put_octets_always(header::HEADER_MAC, mac, out),
+                _ => {}
+            }
+        }
+        out.extend_from_slice(&header[from..]);
     }
 }
 
 const TTL: u32 = varint(header::TTL);
-const RECV_FROM: u32 = varint(header::RECV_FROM);
-const FORWARD_TO: u32 = varint(header::FORWARD_TO);
-const INCOMING_CONN: u32 = varint(header::INCOMING_CONN);
 const HEADER_MAC: u32 = length(header::HEADER_MAC);
-
-/// What is known of the new header before it is written.
-struct Survey {
-    length: usize,
-    has_ttl: bool,
-    has_mac: bool,
-}
-
-impl Survey {
-    fn of(header: &[u8], ttl: u32, mac: MacOut) -> Self {
-        let mut length = proto::u64_len(header::TTL, u64::from(ttl));
-        if let MacOut::Set(_) = mac {
-            length += proto::octets_always_len(header::HEADER_MAC, MAC_OCTETS);
-        }
-        let (mut has_ttl, mut has_mac) = (false, false);
-        for field in Fields::of(header) {
-            has_ttl |= field.key == TTL;
-            has_mac |= field.key == HEADER_MAC;
-            if fate(field.key, mac) == Fate::Copy {
-                length += field.octets.len();
-            }
-        }
-        Self { length, has_ttl, has_mac }
-    }
-}
-
-/// Fields that were not there are put where an encoder that goes by number would put them.
-fn rewrite_fields(header: &[u8], survey: &Survey, ttl: u32, mac: MacOut, out: &mut Vec<u8>) {
-    let (mut ttl_due, mut mac_due) = (true, true);
-    for field in Fields::of(header) {
-        let number = field.key >> 3;
-        if number > header::TTL && !survey.has_ttl {
-            put_ttl(ttl, &mut ttl_due, out);
-        }
-        if number > header::HEADER_MAC && !survey.has_mac {
-            put_mac(mac, &mut mac_due, out);
-        }
-        match fate(field.key, mac) {
-            Fate::Copy => out.extend_from_slice(field.octets),
-            Fate::Drop => {}
-            Fate::Ttl => put_ttl(ttl, &mut ttl_due, out),
-            Fate::Mac => put_mac(mac, &mut mac_due, out),
-        }
-    }
-    put_ttl(ttl, &mut ttl_due, out);
-    put_mac(mac, &mut mac_due, out);
-}
-
-fn put_ttl(ttl: u32, due: &mut bool, out: &mut Vec<u8>) {
-    if std::mem::take(due) {
-        proto::put_u64(header::TTL, u64::from(ttl), out);
-    }
-}
-
-fn put_mac(mac: MacOut, due: &mut bool, out: &mut Vec<u8>) {
-    if std::mem::take(due)
-        && let MacOut::Set(mac) = mac
-    {
-        proto::put_octets_always(header::HEADER_MAC, &mac, out);
-    }
-}
-
-/// The fields of a header that was parsed before, each with all its octets.
-struct Fields<'a> {
-    walk: Walk<'a>,
-    header: &'a [u8],
-}
-
-struct Field<'a> {
-    key: u32,
-    octets: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn of(header: &'a [u8]) -> Self {
-        Self { walk: Walk::new(header, "SLIMHeader"), header }
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
-
-    fn next(&mut self) -> Option<Field<'a>> {
-        if self.walk.is_done() {
-            return None;
-        }
-        let from = self.header.len() - self.walk.left();
-        let key = self.walk.key().expect("the header was parsed");
-        self.walk.skip(key, 2).expect("the header was parsed");
-        Some(Field { key, octets: &self.header[from..self.header.len() - self.walk.left()] })
-    }
-}

@@ -85,7 +85,6 @@ pub struct Header<'a> {
     pub header_mac: Option<&'a [u8]>,
     /// End to end, opaque here.
     pub e2e_header_sig: Option<&'a [u8]>,
-    pub(super) patch: Option<Patch>,
     pub(super) place: Place,
 }
 
@@ -104,14 +103,28 @@ pub(super) struct Place {
     pub(super) at: u32,
     /// Behind its last.
     pub(super) end: u32,
+    /// The ttl, where a hop may patch it in place; else 0, where no header is.
+    pub(super) ttl_at: u32,
+    /// The MAC, if it has its 32 octets; else 0.
+    pub(super) mac_at: u32,
 }
 
 impl Header<'_> {
-    /// Where a forward may patch a copy of the message: see [`Patch`].
+    /// Where a forward that signs may patch a copy of the message: see [`Patch`].
     #[must_use]
     #[inline]
     pub fn patch(&self) -> Option<Patch> {
-        self.patch
+        let Place { ttl_at, mac_at, .. } = self.place;
+        (ttl_at != 0 && mac_at != 0).then_some(Patch { ttl_at, mac_at })
+    }
+
+    /// Where a forward that leaves the MAC as it came, or absent, may patch a copy of the message: the ttl's one octet.
+    ///
+    /// `None` as with [`Patch`], whether or not there is a MAC.
+    #[must_use]
+    #[inline]
+    pub fn ttl_at(&self) -> Option<u32> {
+        (self.place.ttl_at != 0).then_some(self.place.ttl_at)
     }
 
     /// Where in the message the header ends: what follows is the same for every receiver.

@@ -167,7 +167,15 @@ pub fn rewrites_as_prost_would(octets: &[u8], ttl: u32, mac: MacOut) {
         assert!(rewritten.header().and_then(Header::patch).is_some(), "the next hop can patch");
     }
 
+    if let Some(ttl_at) = header.ttl_at() {
+        let mut expected = before.clone();
+        header_of_mut(&mut expected).expect("the view has one").ttl = ttl % 0x80;
+        let mut out = octets.to_vec();
+        out[ttl_at as usize] = ttl.to_le_bytes()[0] & 0x7f;
+        assert_eq!(pb::Message::decode(out.as_slice()).expect("patched messages decode"), expected);
+    }
     let (Some(patch), MacOut::Set(tag)) = (header.patch(), mac) else { return };
+    assert_eq!(Some(patch.ttl_at), header.ttl_at());
     let mut expected = before;
     let hop = header_of_mut(&mut expected).expect("the view has one");
     (hop.ttl, hop.header_mac) = (ttl % 0x80, Some(tag.to_vec()));
