@@ -7,10 +7,13 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::options::{EngineChoice, Features, IoCounters, IoOptions};
-use super::{Block, Done, Epoll, Io, Key, Lease, Waker};
+use super::{Block, Done, Epoll, Io, Key, Lease, Uring, Waker};
 
 /// The engine a shard runs on. A shard is generic over [`Io`]; this is what production puts in.
+#[expect(clippy::large_enum_variant, reason = "one per shard, made once")]
 pub enum Engine {
+    /// io_uring.
+    Uring(Uring),
     /// epoll.
     Epoll(Epoll),
 }
@@ -22,9 +25,17 @@ impl Engine {
     ///         caller warns once.
     /// Errors: the engine asked for is not available; the text names what is missing and what to do.
     pub fn open(options: &IoOptions) -> io::Result<(Self, Option<String>)> {
+        if options.sqpoll || options.send_zc {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "sqpoll and send_zc are not built yet"));
+        }
+        let epoll = || Epoll::new(options).map(Self::Epoll);
         match options.engine {
-            EngineChoice::Uring => Err(io::Error::other("no io_uring engine in this build")),
-            EngineChoice::Auto | EngineChoice::Epoll => Ok((Self::Epoll(Epoll::new(options)?), None)),
+            EngineChoice::Epoll => Ok((epoll()?, None)),
+            EngineChoice::Uring => Ok((Self::Uring(Uring::new(options)?), None)),
+            EngineChoice::Auto => match Uring::new(options) {
+                Ok(engine) => Ok((Self::Uring(engine), None)),
+                Err(reason) => Ok((epoll()?, Some(reason.to_string()))),
+            },
         }
     }
 }
@@ -33,6 +44,7 @@ impl Engine {
 macro_rules! either {
     ($self:ident, $engine:ident => $call:expr) => {
         match $self {
+            Self::Uring($engine) => $call,
             Self::Epoll($engine) => $call,
         }
     };

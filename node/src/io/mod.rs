@@ -5,7 +5,7 @@
 //!  shard ◀── Received · Sent · Closed ────────┘
 //! ```
 //!
-//! Three engines speak this one shape: `Uring` (the product), [`Epoll`] (anywhere io_uring is denied) and `sim`
+//! Three engines speak this one shape: [`Uring`] (the product), [`Epoll`] (anywhere io_uring is denied) and `sim`
 //! (a seeded fake kernel for the simulator). An engine belongs to the thread that made it and never blocks outside
 //! [`Io::enter`]. All of the project's unsafe code towards the kernel is in this folder.
 
@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+mod buf_ring;
 mod engine;
 mod epoll;
 mod memory;
@@ -22,12 +23,14 @@ mod options;
 mod pool;
 mod socket;
 mod token;
+mod uring;
 
 pub use engine::Engine;
 pub use epoll::Epoll;
 pub use options::{Disable, EngineChoice, EngineKind, Features, IoCounters, IoOptions};
 pub use pool::Lease;
 pub use socket::{Waker, bind};
+pub use uring::Uring;
 
 /// What an operation is about: a slot of the owner's table, and which life of that slot.
 ///

@@ -74,6 +74,16 @@ impl Pool {
         self.books[usize::from(index)].filled
     }
 
+    /// Whether the filler is done with buffer `index` (or has not had it yet).
+    pub(super) fn is_retired(&self, index: u16) -> bool {
+        self.books[usize::from(index)].retired
+    }
+
+    /// Where buffer `index` starts.
+    pub(super) fn start(&self, index: u16) -> *mut u8 {
+        self.memory.at(self.offset(index, 0)).as_ptr()
+    }
+
     /// Hands a free buffer to the filler.
     pub(super) fn hand_out(&mut self, index: u16) {
         let book = &mut self.books[usize::from(index)];

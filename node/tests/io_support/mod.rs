@@ -10,8 +10,18 @@ use slimline_node::io::{Block, Disable, Done, Ended, Engine, EngineChoice, Io, I
 
 /// Every way an engine can be put together, with small rings: (name, options).
 pub fn rungs() -> Vec<(&'static str, IoOptions)> {
-    let small = IoOptions::small();
-    vec![("epoll", IoOptions { engine: EngineChoice::Epoll, ..small })]
+    let epoll = IoOptions { engine: EngineChoice::Epoll, ..IoOptions::small() };
+    vec![
+        ("epoll", epoll),
+        ("best", disabled(|_| ())),
+        ("no incremental buffers", disabled(|off| off.incremental = true)),
+        ("no bundles", disabled(|off| (off.bundles, off.incremental) = (true, true))),
+        ("no bundles, incremental", disabled(|off| off.bundles = true)),
+        ("single shot", disabled(|off| (off.multishot, off.incremental) = (true, true))),
+        ("single shot, incremental", disabled(|off| off.multishot = true)),
+        ("no defer_taskrun", disabled(|off| off.defer_taskrun = true)),
+        ("no registered files", disabled(|off| off.registered_files = true)),
+    ]
 }
 
 /// Runs `check` on a fresh engine of every rung, saying which one it is at.

@@ -1,0 +1,457 @@
+//! The engine on io_uring: one kernel call per turn submits everything and takes everything.
+//!
+//! A socket's row keeps count of its entries in the kernel; `Closed` is said, and the row given up, when none is left.
+//! So no completion can outlive its key, and what an entry names (block, descriptor, address) outlives the entry.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use io_uring::{opcode, squeue, types};
+
+use super::buf_ring::BufRing;
+use super::options::{Features, IoCounters, IoOptions};
+use super::pool::Lease;
+use super::socket::{self, Waker};
+use super::token::{Op, Table, pack};
+use super::{Block, Done, Io, Key};
+
+mod address;
+mod complete;
+mod listen;
+mod probe;
+mod ring;
+mod setup;
+
+use address::Address;
+use listen::Listeners;
+use ring::{Batch, Ring};
+
+/// The io_uring engine. It belongs to the thread that made it.
+pub struct Uring {
+    /// First, so that it is closed before the memory it fills is freed.
+    ring: ManuallyDrop<Ring>,
+    buffers: ManuallyDrop<BufRing>,
+    sockets: ManuallyDrop<Table<Socket>>,
+    listeners: Listeners,
+    waker: Waker,
+    mode: Mode,
+    features: Features,
+    /// Completions that needed no kernel, or come after others.
+    ready: VecDeque<Done>,
+    /// Leases of closing sockets on their way back.
+    unwanted: Vec<Lease>,
+    /// Taken out while it is gone through.
+    batch: Option<Box<Batch>>,
+    counters: IoCounters,
+    /// The first failure of the ring, told by the next `enter`.
+    broken: Option<io::Error>,
+}
+
+/// How receiving is asked for; the best that works here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// One entry, many completions, each over several buffers.
+    Bundle,
+    /// One entry, many completions.
+    Multishot,
+    /// One entry, one completion; the engine arms again.
+    Single,
+}
+
+struct Socket {
+    fd: OwnedFd,
+    /// Registered with the ring, at the index of its slot.
+    registered: bool,
+    receive: Receive,
+    sending: Option<Sending>,
+    connecting: Option<Box<Address>>,
+    /// Entries in the kernel whose last completion is to come.
+    pending: u32,
+    closing: Closing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receive {
+    Off,
+    On,
+    /// A cancel is under way; then `Cancelled` is said.
+    Pausing,
+    /// A cancel is under way, but the owner has changed its mind: armed again silently.
+    Resuming,
+}
+
+struct Sending {
+    block: Block,
+    asked: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// Waits for everything pending.
+    Waiting,
+    /// Waits for the ring to forget the socket.
+    Unregistering,
+}
+
+/// Builds an entry towards a socket, registered or not: the two are different types to the crate.
+macro_rules! towards {
+    ($key:expr, $socket:expr, $fd:ident => $entry:expr) => {
+        if $socket.registered {
+            let $fd = types::Fixed($key.slot);
+            $entry
+        } else {
+            let $fd = types::Fd($socket.fd.as_raw_fd());
+            $entry
+        }
+    };
+}
+
+/// The receive entry of a mode.
+macro_rules! receive_entry {
+    ($mode:expr, $fd:expr) => {
+        match $mode {
+            $crate::io::uring::Mode::Bundle => {
+                io_uring::opcode::RecvMultiBundle::new($fd, $crate::io::uring::BUFFER_GROUP).build()
+            }
+            $crate::io::uring::Mode::Multishot => {
+                io_uring::opcode::RecvMulti::new($fd, $crate::io::uring::BUFFER_GROUP).build()
+            }
+            $crate::io::uring::Mode::Single => io_uring::opcode::Recv::new($fd, std::ptr::null_mut(), 0)
+                .buf_group($crate::io::uring::BUFFER_GROUP)
+                .build()
+                .flags(io_uring::squeue::Flags::BUFFER_SELECT),
+        }
+    };
+}
+use receive_entry;
+
+impl Uring {
+    /// Opens the engine for the calling thread.
+    ///
+    /// Errors: io_uring is missing, denied or too old; the text says which and what helps.
+    pub fn new(options: &IoOptions) -> io::Result<Self> {
+        let ready = setup::open(options)?;
+        let mut engine = Self {
+            ring: ManuallyDrop::new(ready.ring),
+            buffers: ManuallyDrop::new(ready.buffers),
+            sockets: ManuallyDrop::new(Table::new()),
+            listeners: Listeners::new(ready.features.multishot),
+            waker: Waker::new()?,
+            mode: ready.mode,
+            features: ready.features,
+            ready: VecDeque::new(),
+            unwanted: Vec::new(),
+            batch: Some(new_batch()),
+            counters: IoCounters::default(),
+            broken: None,
+        };
+        engine.watch_waker();
+        Ok(engine)
+    }
+
+    /// Every wake becomes one completion, without reading the counter.
+    fn watch_waker(&mut self) {
+        let readable = u32::from(rustix::event::PollFlags::IN.bits());
+        let entry = opcode::PollAdd::new(types::Fd(self.waker.fd().as_raw_fd()), readable).multi(true);
+        // SAFETY: names the eventfd, which `waker` keeps open as long as the ring.
+        unsafe { self.push(Op::Wake, NOBODY, entry.build()) };
+    }
+
+    /// Queues an entry; a failing ring is remembered for `enter`.
+    ///
+    /// # Safety
+    ///
+    /// As [`Ring::push`]: what the entry names stays valid until its last completion was taken.
+    unsafe fn push(&mut self, op: Op, key: Key, entry: squeue::Entry) {
+        // SAFETY: passed on.
+        if let Err(error) = unsafe { self.ring.push(&entry.user_data(pack(op, key))) } {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn arm_receive(&mut self, key: Key) {
+        let mode = self.mode;
+        let socket = self.sockets.live(key);
+        socket.receive = Receive::On;
+        socket.pending += 1;
+        let entry = towards!(key, socket, fd => receive_entry!(mode, fd));
+        // SAFETY: names the socket, kept open while entries are pending, and the buffer group, which outlives the ring.
+        unsafe { self.push(Op::Receive, key, entry) };
+    }
+
+    fn cancel(&mut self, key: Key, op: Op) {
+        self.sockets.live(key).pending += 1;
+        let entry = opcode::AsyncCancel::new(pack(op, key)).build();
+        // SAFETY: names no memory and no descriptor.
+        unsafe { self.push(Op::Cancel, key, entry) };
+    }
+
+    fn insert(&mut self, key: Key, fd: OwnedFd) -> &mut Socket {
+        let registered = key.slot < self.features.registered_files
+            && self.ring.submitter().register_files_update(key.slot, &[fd.as_raw_fd()]).is_ok();
+        let socket = Socket {
+            fd,
+            registered,
+            receive: Receive::Off,
+            sending: None,
+            connecting: None,
+            pending: 0,
+            closing: Closing::No,
+        };
+        self.sockets.insert(key, socket);
+        self.sockets.live(key)
+    }
+
+    fn start_closing(&mut self, key: Key) {
+        let socket = self.sockets.live(key);
+        assert!(socket.closing == Closing::No, "{key:?} closed twice");
+        socket.closing = Closing::Waiting;
+        let receiving = socket.receive == Receive::On;
+        let (sending, connecting) = (socket.sending.is_some(), socket.connecting.is_some());
+        for (pending, op) in [(receiving, Op::Receive), (sending, Op::Send), (connecting, Op::Connect)] {
+            if pending {
+                self.cancel(key, op);
+            }
+        }
+        self.settle(key);
+    }
+
+    /// Takes a closing socket one step further once nothing of it is pending.
+    fn settle(&mut self, key: Key) {
+        let socket = self.sockets.live(key);
+        if socket.pending > 0 {
+            return;
+        }
+        match socket.closing {
+            Closing::No => {}
+            Closing::Waiting if socket.registered => {
+                socket.closing = Closing::Unregistering;
+                socket.pending = 1;
+                let entry = opcode::Close::new(types::Fixed(key.slot)).build();
+                // SAFETY: names a place in the table of registered files, not reused before `Closed`.
+                unsafe { self.push(Op::Unregister, key, entry) };
+            }
+            Closing::Waiting | Closing::Unregistering => {
+                self.ring.counts.kernel_calls += 1;
+                self.sockets.remove(key); // the last descriptor: here the peer sees the end
+                self.ready.push_back(Done::Closed { key });
+            }
+        }
+    }
+
+    /// Takes every completion there is.
+    fn reap(&mut self, done: &mut VecDeque<Done>) -> io::Result<()> {
+        let mut woken = false;
+        loop {
+            let mut batch = self.batch.take().unwrap_or_else(new_batch);
+            loop {
+                let taken = self.ring.take(&mut batch);
+                for completion in taken {
+                    woken |= self.complete(completion, done);
+                }
+                if taken.is_empty() {
+                    break;
+                }
+            }
+            self.batch = Some(batch);
+            if !self.ring.refill_after_overflow()? {
+                break;
+            }
+        }
+        for lease in self.unwanted.drain(..) {
+            self.buffers.put_back(lease);
+        }
+        if woken {
+            done.push_back(Done::Woken);
+        }
+        done.append(&mut self.ready);
+        self.broken.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Io for Uring {
+    fn listen(&mut self, listener: u32, socket: OwnedFd) {
+        self.start_listening(listener, socket);
+    }
+
+    fn accept(&mut self, listener: u32) {
+        self.arm_accept(listener);
+    }
+
+    fn unlisten(&mut self, listener: u32) {
+        self.stop_listening(listener);
+    }
+
+    fn adopt(&mut self, key: Key, socket: OwnedFd) -> io::Result<()> {
+        self.ring.counts.kernel_calls += 2;
+        socket::prepare(socket.as_fd())?;
+        self.insert(key, socket);
+        Ok(())
+    }
+
+    fn connect(&mut self, key: Key, address: SocketAddr) -> io::Result<()> {
+        self.ring.counts.kernel_calls += 3;
+        let fd = socket::open(address)?;
+        socket::prepare(fd.as_fd())?;
+        let socket = self.insert(key, fd);
+        let address = Box::new(Address::from(address));
+        let (pointer, length) = address.as_kernel();
+        socket.connecting = Some(address);
+        socket.pending += 1;
+        let entry = towards!(key, socket, fd => opcode::Connect::new(fd, pointer, length).build());
+        // SAFETY: names the socket and the boxed address, both kept in the row while the entry is pending.
+        unsafe { self.push(Op::Connect, key, entry) };
+        Ok(())
+    }
+
+    fn receive(&mut self, key: Key) {
+        let socket = self.sockets.live(key);
+        match socket.receive {
+            Receive::Off => self.arm_receive(key),
+            Receive::Pausing => socket.receive = Receive::Resuming,
+            Receive::On | Receive::Resuming => {}
+        }
+    }
+
+    fn pause(&mut self, key: Key) {
+        let socket = self.sockets.live(key);
+        match socket.receive {
+            Receive::On => {
+                socket.receive = Receive::Pausing;
+                self.cancel(key, Op::Receive);
+            }
+            Receive::Resuming => socket.receive = Receive::Pausing,
+            Receive::Off | Receive::Pausing => {}
+        }
+    }
+
+    fn send(&mut self, key: Key, block: Block, from: usize) {
+        let rest = &block[from..];
+        assert!(!rest.is_empty(), "nothing to send");
+        let asked = rest.len();
+        // The kernel counts in 32 bits; a longer block goes out as a short send.
+        let length = u32::try_from(asked).unwrap_or(u32::MAX);
+        let pointer = rest.as_ptr();
+        let socket = self.sockets.live(key);
+        assert!(socket.sending.is_none(), "{key:?} has a send in flight");
+        socket.sending = Some(Sending { block, asked });
+        socket.pending += 1;
+        let entry = towards!(key, socket, fd => {
+            opcode::Send::new(fd, pointer, length).flags(libc::MSG_NOSIGNAL).build()
+        });
+        // SAFETY: names the socket and the block's heap memory (which moving the block does not move); both stay in
+        // the row, untouched, while the entry is pending.
+        unsafe { self.push(Op::Send, key, entry) };
+    }
+
+    fn finish(&mut self, key: Key) {
+        self.ring.counts.kernel_calls += 1;
+        socket::finish(self.sockets.live(key).fd.as_fd());
+    }
+
+    fn quick_ack(&mut self, key: Key) {
+        self.ring.counts.kernel_calls += 1;
+        socket::quick_ack(self.sockets.live(key).fd.as_fd());
+    }
+
+    fn close(&mut self, key: Key) {
+        self.start_closing(key);
+    }
+
+    fn reset(&mut self, key: Key) {
+        self.ring.counts.kernel_calls += 1;
+        socket::reset_on_close(self.sockets.live(key).fd.as_fd());
+        self.start_closing(key);
+    }
+
+    fn octets<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
+        self.buffers.pool().octets(lease)
+    }
+
+    fn octets_mut<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
+        self.buffers.pool_mut().octets_mut(lease)
+    }
+
+    fn put_back(&mut self, lease: Lease) {
+        self.buffers.put_back(lease);
+    }
+
+    fn enter(&mut self, wait: Option<Duration>, done: &mut VecDeque<Done>) -> io::Result<()> {
+        self.counters.enters += 1;
+        let wait = if self.ready.is_empty() { wait } else { Some(Duration::ZERO) };
+        self.ring.enter(wait)?;
+        self.reap(done)
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn features(&self) -> Features {
+        self.features
+    }
+
+    fn counters(&self) -> IoCounters {
+        let ring = self.ring.counts;
+        IoCounters {
+            kernel_calls: ring.kernel_calls,
+            completions: ring.completions,
+            cq_overflow: ring.cq_overflow,
+            sq_full: ring.sq_full,
+            recv_bufs_lent: u64::from(self.buffers.pool().leases_out()),
+            ..self.counters
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// Ends everything in flight before the memory it uses goes; what the kernel does not give up is leaked.
+    fn drop(&mut self) {
+        let all = types::CancelBuilder::any().all();
+        let entry = opcode::AsyncCancel2::new(all).build();
+        // SAFETY: names no memory and no descriptor.
+        unsafe { self.push(Op::Cancel, NOBODY, entry) };
+        let deadline = Instant::now() + CANCEL_PATIENCE;
+        let mut batch = new_batch();
+        while self.ring.in_flight() > 0 && self.broken.is_none() && Instant::now() < deadline {
+            if let Err(error) = self.ring.enter(Some(Duration::from_millis(10))) {
+                self.broken = Some(error);
+            }
+            loop {
+                let taken = self.ring.take(&mut batch);
+                for completion in taken {
+                    complete::drop_accepted(completion);
+                }
+                if taken.is_empty() {
+                    break;
+                }
+            }
+            let _ = self.ring.refill_after_overflow();
+        }
+        let idle = self.ring.in_flight() == 0;
+        // SAFETY: dropped once, here; the ring is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if idle {
+            // SAFETY: as above, and nothing in the kernel names these buffers any more.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+            // SAFETY: as above.
+            unsafe { ManuallyDrop::drop(&mut self.sockets) };
+        }
+    }
+}
+
+fn new_batch() -> Box<Batch> {
+    Box::new([const { MaybeUninit::uninit() }; 128])
+}
+
+/// The only group of receive buffers on a ring.
+const BUFFER_GROUP: u16 = 0;
+/// The key of what belongs to no socket.
+const NOBODY: Key = Key { slot: 0, generation: 0 };
+/// How long a dropped engine waits for the kernel.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
