@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: what CI runs, stage by stage, from fast to slow.
 
 use crate::flags::Ci;
+use crate::fuzz;
 use crate::interop;
 use crate::run::{self, Ended};
 use crate::tally::Tally;
@@ -26,6 +27,7 @@ const STAGES: &[Stage] = &[
     Stage::new("test", 15, Step::Tests(&["test", "--workspace", "--no-fail-fast"])),
     Stage::new("doc", 8, Step::Check(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     Stage::new("interop", 16, Step::Own(interop::stage)),
+    Stage::deep("fuzz", 20, Step::Own(fuzz::stage)),
     Stage::deep("interop-control", 40, Step::Own(interop::controls)),
 ];
 

@@ -9,6 +9,7 @@ Development commands of slimline.
 
     cargo xtask ci [--deep] [--only STAGE]...   what CI runs, from fast to slow
     cargo xtask demo [--binary PROGRAM]         a node and two real SLIM programs that talk through it
+    cargo xtask fuzz [TARGET]... [--seconds N]  each target, or those named, for a minute or N seconds
     cargo xtask interop [--against NODE] [--shards N] [--binary PROGRAM] [--suite SUITE]... [--case WORDS]
                                                 software we did not write, against a node: slimline (the default),
                                                 embedded (in the released SDK), reference (the released node), or
@@ -21,6 +22,7 @@ pub(crate) enum Command {
     Help,
     Ci(Ci),
     Demo(Demo),
+    Fuzz(Fuzz),
     Interop(Interop),
     Tidy,
 }
@@ -37,6 +39,13 @@ pub(crate) struct Ci {
 pub(crate) struct Demo {
     /// The node's program; slimline is built when not given.
     pub(crate) binary: Option<PathBuf>,
+}
+
+/// `fuzz`: which targets, and for how long.
+pub(crate) struct Fuzz {
+    /// Names of targets; empty for all.
+    pub(crate) targets: Vec<String>,
+    pub(crate) seconds: u64,
 }
 
 /// `interop`: which node, and which cases.
@@ -72,6 +81,14 @@ pub(crate) fn parse() -> Result<Command> {
             Command::Ci(Ci { deep: arguments.contains("--deep"), only: arguments.values_from_str("--only")? })
         }
         Some("demo") => Command::Demo(Demo { binary: arguments.opt_value_from_str("--binary")? }),
+        Some("fuzz") => {
+            let seconds = arguments.opt_value_from_str("--seconds")?.unwrap_or(60);
+            let mut targets = Vec::new();
+            while let Some(target) = arguments.opt_free_from_str()? {
+                targets.push(target);
+            }
+            Command::Fuzz(Fuzz { targets, seconds })
+        }
         Some("interop") => {
             let default = Interop::default();
             Command::Interop(Interop {

@@ -3,6 +3,7 @@
 mod ci;
 mod demo;
 mod flags;
+mod fuzz;
 mod interop;
 mod run;
 mod tally;
@@ -34,6 +35,7 @@ fn dispatch(command: Command) -> anyhow::Result<bool> {
         }
         Command::Ci(flags) => ci::run(&workspace, &flags),
         Command::Demo(flags) => demo::run(&workspace, &flags),
+        Command::Fuzz(flags) => fuzz::run(&workspace, &flags),
         Command::Interop(flags) => interop::run(&workspace, &flags),
         Command::Tidy => tidy::run(&workspace),
     }
