@@ -41,7 +41,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(50);
 pub(crate) const AGE_STEP: Duration = Duration::from_millis(20);
 
 /// How long a transport that is being closed may take to send what it still holds.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Entries the RIB or a replica sweeps in one pass after a connection went.
 pub(crate) const SWEEP_PER_PASS: usize = 4096;

@@ -71,8 +71,10 @@ pub(crate) struct Tx {
 pub(crate) enum Closing {
     /// In service.
     No,
-    /// Sends what it holds, then closes; reads nothing more.
+    /// Sends what it holds, then says that nothing more will come; what is read is thrown away.
     AfterSend,
+    /// Everything is sent and our half is closed: waits for the peer's end, so that a reset cannot cost it our last words.
+    Finishing,
     /// The socket is being closed; nothing is sent any more.
     Closed,
 }
@@ -90,6 +92,8 @@ pub(crate) struct Transport {
     pub(crate) connections: Vec<(u32, u32)>,
     pub(crate) closing: Closing,
     pub(crate) closing_since: Option<Instant>,
+    /// The peer closed its half of the socket.
+    pub(crate) peer_ended: bool,
     /// When the timer will look at it; earlier entries of the heap that say otherwise are stale.
     pub(crate) look_at: Option<Instant>,
     /// In the shard's list of transports to flush at the end of the turn.
@@ -130,6 +134,7 @@ impl Transport {
             connections: Vec::new(),
             closing: Closing::No,
             closing_since: None,
+            peer_ended: false,
             look_at: None,
             touched: false,
             unanswered: 0,

@@ -25,6 +25,8 @@ use std::time::{Instant, SystemTime};
 pub(crate) enum Action {
     /// Acknowledge at once what was received.
     QuickAck(u32, u32),
+    /// Tell the peer that nothing more will be sent.
+    Finish(u32, u32),
     /// Close the socket; nothing is in flight.
     Close(u32, u32),
     /// Close the socket at once, whatever is in flight.

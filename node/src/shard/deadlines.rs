@@ -119,7 +119,7 @@ fn due(transport: &Transport, settings: &Settings, now: Instant) -> Due {
     let listener = &settings.listeners[usize::from(transport.listener)];
     let reached = |at: Instant| at <= now;
     match transport.closing {
-        Closing::AfterSend => {
+        Closing::AfterSend | Closing::Finishing => {
             let over = transport.closing_since.is_some_and(|since| reached(since + LINGER));
             return if over { Due::LingerOver } else { Due::Nothing };
         }
@@ -149,7 +149,7 @@ fn due(transport: &Transport, settings: &Settings, now: Instant) -> Due {
 fn next_look(transport: &Transport, settings: &Settings, now: Instant) -> Option<Instant> {
     let listener = &settings.listeners[usize::from(transport.listener)];
     match transport.closing {
-        Closing::AfterSend => return Some(transport.closing_since.unwrap_or(now) + LINGER),
+        Closing::AfterSend | Closing::Finishing => return Some(transport.closing_since.unwrap_or(now) + LINGER),
         Closing::Closed => return None,
         Closing::No => {}
     }

@@ -68,14 +68,25 @@ impl Core {
         }
     }
 
-    /// The peer closed its socket, or it failed.
-    pub(crate) fn peer_gone(&mut self, slot: u32, generation: u32) {
+    /// The peer closed its half of the socket: its connections go, what is already written for it still leaves.
+    pub(crate) fn peer_ended(&mut self, slot: u32, generation: u32, now: Instant) {
         let Some(transport) = self.transports.get_mut(slot, generation) else { return };
-        if transport.closing == Closing::Closed {
-            return;
+        transport.peer_ended = true;
+        match transport.closing {
+            Closing::Closed => return,
+            Closing::Finishing => {
+                transport.closing = Closing::Closed;
+                self.actions.push(super::core::Action::Close(slot, generation));
+                return;
+            }
+            Closing::No => {
+                transport.closing = Closing::AfterSend;
+                transport.closing_since = Some(now);
+            }
+            Closing::AfterSend => {}
         }
-        transport.closing = Closing::Closed;
         self.drop_connections(slot, generation);
-        self.actions.push(super::core::Action::Close(slot, generation));
+        self.look_at(slot, generation, now + crate::limits::LINGER);
+        self.touch(slot, generation);
     }
 }

@@ -154,6 +154,7 @@ impl Core {
             StreamRole::Answered => {}
         }
         self.with_tx(slot, generation, |tx| tx.h2.close(stream));
+        rx.h2.close(stream);
         rx.forget(stream);
         self.transport_idle_check(slot, generation);
     }
@@ -260,7 +261,6 @@ impl Core {
             && transport.closing == Closing::No
         {
             transport.closing = Closing::AfterSend;
-            transport.closing_since = None;
             self.touch(slot, generation);
         }
     }

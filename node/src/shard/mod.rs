@@ -183,7 +183,7 @@ impl<I: Io> Shard<I> {
                     self.io.send(key, Block(block), from);
                 }
             }
-            Done::ReceiveEnded { key, why } => self.receive_ended(key, why),
+            Done::ReceiveEnded { key, why } => self.receive_ended(key, why, now),
             Done::Closed { key } => {
                 self.core.transport_closed(key.slot, key.generation);
                 self.fellows.loads[usize::from(self.core.index)].fetch_sub(1, Ordering::Relaxed);
@@ -196,14 +196,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn receive_ended(&mut self, key: Key, why: Ended) {
+    fn receive_ended(&mut self, key: Key, why: Ended, now: Instant) {
         if self.core.transports.get(key.slot, key.generation).is_none() {
             return;
         }
         match why {
             Ended::NoBuffers => self.io.receive(key),
             Ended::Cancelled => {}
-            Ended::Eof | Ended::Error(_) => self.core.peer_gone(key.slot, key.generation),
+            Ended::Eof => self.core.peer_ended(key.slot, key.generation, now),
+            Ended::Error(_) => self.core.abandon_transport(key.slot, key.generation),
         }
     }
 
@@ -257,6 +258,7 @@ impl<I: Io> Shard<I> {
                     self.core.counters.quick_acks += 1;
                     self.io.quick_ack(Key { slot, generation });
                 }
+                Action::Finish(slot, generation) => self.io.finish(Key { slot, generation }),
                 Action::Close(slot, generation) => self.io.close(Key { slot, generation }),
                 Action::Reset(slot, generation) => self.io.reset(Key { slot, generation }),
             }

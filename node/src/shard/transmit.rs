@@ -4,7 +4,7 @@ use super::core::{Action, Core};
 use super::forward::Outgoing;
 use crate::conn::connection::{Connection, Phase, Pressure};
 use crate::conn::transport::{Closing, Tx};
-use crate::limits::{FILL_OCTETS_MAX, ROUND_OCTETS};
+use crate::limits::{FILL_OCTETS_MAX, LINGER, ROUND_OCTETS};
 use slimline_fib::ConnId;
 use slimline_wire::ConnType;
 use slimline_wire::grpc::{PREFIX_OCTETS, Status};
@@ -189,8 +189,16 @@ impl Core {
         }
         if tx.fill.is_empty() {
             if transport.closing == Closing::AfterSend && tx.backlogged.is_empty() {
-                transport.closing = Closing::Closed;
-                self.actions.push(Action::Close(slot, generation));
+                if transport.peer_ended {
+                    transport.closing = Closing::Closed;
+                    self.actions.push(Action::Close(slot, generation));
+                } else {
+                    transport.closing = Closing::Finishing;
+                    transport.closing_since = Some(now);
+                    self.actions.push(Action::Finish(slot, generation));
+                    self.look_at(slot, generation, now + LINGER);
+                    return None;
+                }
             } else if transport.unanswered > 0 && transport.unanswered < crate::limits::QUICK_ACK_BELOW_OCTETS {
                 self.actions.push(Action::QuickAck(slot, generation));
             }
