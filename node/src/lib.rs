@@ -20,6 +20,7 @@ pub mod io;
 mod limits;
 mod listen;
 pub mod logging;
+pub mod mesh;
 mod mesh_port;
 mod node;
 mod settings;
