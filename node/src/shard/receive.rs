@@ -31,6 +31,10 @@ impl Core {
         self.counters.octets_in += octets.len() as u64;
         transport.heard = now;
         transport.unanswered += octets.len();
+        if !transport.touched {
+            transport.touched = true; // even if nothing leaves: the peer may wait for an acknowledgement
+            self.touched.push((slot, generation));
+        }
         if transport.closing != Closing::No || self.quiet {
             return;
         }

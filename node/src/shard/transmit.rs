@@ -185,6 +185,11 @@ impl Core {
         transport.touched = false;
         let tx = &mut transport.tx;
         if tx.flight_octets > 0 || transport.closing == Closing::Closed {
+            // What is in flight left before this arrived, so it acknowledges nothing.
+            if transport.unanswered > 0 && transport.unanswered < crate::limits::QUICK_ACK_BELOW_OCTETS {
+                self.actions.push(Action::QuickAck(slot, generation));
+                transport.unanswered = 0;
+            }
             return None;
         }
         if tx.fill.is_empty() {
