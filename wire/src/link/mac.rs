@@ -32,12 +32,12 @@ pub enum HopFields {
 
 /// The MAC state of one link; key material, wiped when dropped.
 ///
-/// Bounds: [`FLOWS_MAX`] flows of some 360 octets each, reached only by a link that has that many.
+/// Bounds: [`FLOWS_MAX`] flows of some 400 octets each, reached only by a link that has that many.
 pub struct HeaderMac {
     keyed: Keyed,
     /// The pre-image up to the names: domain, length and link id.
     head: Box<[u8]>,
-    /// Direct-mapped; grows by doubling when two flows meet in one slot.
+    /// A table in which each flow has two slots, side by side; doubles when a new flow finds both taken.
     flows: Vec<Flow>,
     /// What is hashed next; kept for its allocation.
     buffer: Vec<u8>,
@@ -80,12 +80,15 @@ impl HeaderMac {
     fn enter_flow(&mut self, header: &Header<'_>) -> (State, usize) {
         let names = [header.source.encoded, header.destination.encoded];
         let spread = spread(header);
-        if let Some(flow) = self.flows.get(slot(spread, self.flows.len()))
-            && flow.is_of(names)
-        {
-            self.buffer.clear();
-            self.buffer.extend_from_slice(&flow.tail[..usize::from(flow.tail_length)]);
-            return (flow.state, flow.hashed as usize);
+        let at = slot(spread, self.flows.len());
+        for at in [at, at ^ 1] {
+            if let Some(flow) = self.flows.get(at)
+                && flow.is_of(spread, names)
+            {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(&flow.tail[..flow.tail_length]);
+                return (flow.state, flow.hashed);
+            }
         }
         self.begin_flow(header, names, spread)
     }
@@ -100,28 +103,43 @@ impl HeaderMac {
         let (blocks, tail) = self.buffer.as_chunks();
         compress256(&mut state, blocks);
         let hashed = BLOCK_OCTETS + blocks.len() * BLOCK_OCTETS; // the keyed block counts
-        if let Some(flow) = Flow::new(names, spread, state, hashed, tail) {
-            self.remember(flow);
-        }
         let tail_at = hashed - BLOCK_OCTETS;
+        if names[0].len() + names[1].len() <= FLOW_KEY_OCTETS_MAX {
+            let mut whole = [0; BLOCK_OCTETS];
+            whole[..tail.len()].copy_from_slice(tail);
+            let tail_length = tail.len();
+            self.room(spread).fill(names, spread, state, hashed, whole, tail_length);
+        }
         self.buffer.drain(..tail_at);
         (state, hashed)
     }
 
-    fn remember(&mut self, flow: Flow) {
-        if self.flows.is_empty() {
-            self.flows.push(Flow::EMPTY);
-        }
-        let mut at = slot(flow.spread, self.flows.len());
-        while self.flows[at].is_taken() && self.flows.len() < FLOWS_MAX && self.flows[at].spread != flow.spread {
-            let mut wider = vec![Flow::EMPTY; self.flows.len() * 2];
-            for flow in self.flows.iter().filter(|flow| flow.is_taken()) {
-                wider[slot(flow.spread, self.flows.len() * 2)] = flow.clone();
+    /// The slot a new flow goes to: a free one of its two if the table can be made to have one.
+    fn room(&mut self, spread: u64) -> &mut Flow {
+        loop {
+            let at = slot(spread, self.flows.len());
+            let is_free = |at: usize| self.flows.get(at).is_some_and(|flow| !flow.is_taken());
+            if is_free(at) {
+                return &mut self.flows[at];
             }
-            self.flows = wider; // the old ones wipe themselves
-            at = slot(flow.spread, self.flows.len());
+            if is_free(at ^ 1) {
+                return &mut self.flows[at ^ 1];
+            }
+            if self.flows.len() == FLOWS_MAX {
+                let evicted = at ^ (spread & 1) as usize; // either of the two
+                return &mut self.flows[evicted];
+            }
+            self.widen();
         }
-        self.flows[at] = flow;
+    }
+
+    /// Doubles the table. Pairs of slots split into two pairs, so nothing is evicted.
+    fn widen(&mut self) {
+        let wide = vec![Flow::EMPTY; (self.flows.len() * 2).max(2)];
+        let narrow = std::mem::replace(&mut self.flows, wide);
+        for flow in narrow.iter().filter(|flow| flow.is_taken()) {
+            *self.room(flow.spread) = flow.clone(); // the old one wipes itself
+        }
     }
 }
 
@@ -212,19 +230,27 @@ fn put_name(view: &NameView<'_>, out: &mut Vec<u8>) {
 }
 
 /// The hash state behind a flow's names.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+///
+/// Only `state` depends on the key; the rest could be read off the wire.
+#[derive(Clone)]
 struct Flow {
     /// Encoded source and destination, one behind the other; no source at all marks a free slot.
     names: [u8; FLOW_KEY_OCTETS_MAX],
-    source_length: u16,
-    names_length: u16,
+    source_length: usize,
+    names_length: usize,
     /// Octets hashed into `state`, the keyed block counted.
-    hashed: u32,
+    hashed: usize,
     spread: u64,
     state: State,
     /// What did not fill a block.
     tail: [u8; BLOCK_OCTETS],
-    tail_length: u8,
+    tail_length: usize,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.state.zeroize();
+    }
 }
 
 impl Flow {
@@ -239,17 +265,26 @@ impl Flow {
         tail_length: 0,
     };
 
-    fn new(names: [&[u8]; 2], spread: u64, state: State, hashed: usize, tail: &[u8]) -> Option<Self> {
-        let [source, destination] = names;
-        let mut flow = Self { spread, state, ..Self::EMPTY.clone() };
-        flow.names.get_mut(..source.len())?.copy_from_slice(source);
-        flow.names.get_mut(source.len()..source.len() + destination.len())?.copy_from_slice(destination);
-        flow.source_length = u16::try_from(source.len()).ok()?;
-        flow.names_length = u16::try_from(source.len() + destination.len()).ok()?;
-        flow.hashed = u32::try_from(hashed).ok()?;
-        flow.tail[..tail.len()].copy_from_slice(tail);
-        flow.tail_length = u8::try_from(tail.len()).ok()?;
-        Some(flow)
+    /// Takes over the slot for another flow. The names fit: the caller looked.
+    fn fill(
+        &mut self,
+        [source, destination]: [&[u8]; 2],
+        spread: u64,
+        state: State,
+        hashed: usize,
+        tail: [u8; BLOCK_OCTETS],
+        tail_length: usize,
+    ) {
+        let length = source.len() + destination.len();
+        self.names[..source.len()].copy_from_slice(source);
+        self.names[source.len()..length].copy_from_slice(destination);
+        self.source_length = source.len();
+        self.names_length = length;
+        self.hashed = hashed;
+        self.spread = spread;
+        self.state = state;
+        self.tail = tail;
+        self.tail_length = tail_length;
     }
 
     fn is_taken(&self) -> bool {
@@ -257,10 +292,11 @@ impl Flow {
     }
 
     #[inline]
-    fn is_of(&self, [source, destination]: [&[u8]; 2]) -> bool {
-        let split = usize::from(self.source_length);
-        split == source.len()
-            && usize::from(self.names_length) == source.len() + destination.len()
+    fn is_of(&self, spread: u64, [source, destination]: [&[u8]; 2]) -> bool {
+        let split = self.source_length;
+        self.spread == spread
+            && split == source.len()
+            && self.names_length == source.len() + destination.len()
             && self.names[..split] == *source
             && self.names[split..split + destination.len()] == *destination
     }
@@ -278,10 +314,10 @@ fn spread(header: &Header<'_>) -> u64 {
     spread
 }
 
-/// The slot out of a power of two of them.
+/// The first of a flow's two slots, out of a power of two of them; the other is its neighbour.
 #[inline]
 fn slot(spread: u64, slots: usize) -> usize {
-    (spread >> 32) as usize & slots.wrapping_sub(1)
+    (spread >> 32) as usize & slots.wrapping_sub(1) & !1
 }
 
 type State = [u32; 8];
@@ -348,4 +384,87 @@ fn pad(hashed: usize, buffer: &mut Vec<u8>) {
     let room = BLOCK_OCTETS - (buffer.len() + 8) % BLOCK_OCTETS; // 1 to 64
     buffer.extend_from_slice(&PADDING[..room]);
     buffer.extend_from_slice(&bits.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{HeaderParts, NameParts, build_subscribe};
+    use crate::{Name, NameId, Prefix};
+
+    fn subscribe(id: u64, text: &str) -> Vec<u8> {
+        let name = Name { prefix: Prefix([1, 2, 3]), id: NameId::from_halves([0, id]) };
+        let name = NameParts { name, text: Some(["o", "n", text]) };
+        let header = HeaderParts {
+            source: name,
+            destination: name,
+            identity: "token",
+            fanout: 1,
+            version: "0.1.0",
+            ttl: 8,
+            incoming_conn: None,
+            error: None,
+            header_mac: Some([0; MAC_OCTETS]),
+            e2e_header_sig: None,
+        };
+        let mut message = Vec::new();
+        build_subscribe(&header, 1, &mut message);
+        message
+    }
+
+    #[test]
+    fn flows_are_remembered_within_a_bound() {
+        let mut mac = HeaderMac::new(&LinkKey::from_octets([7; 32]), "link");
+        assert_eq!(mac.flows.capacity(), 0, "an idle link remembers nothing");
+        let mut tags = Vec::new();
+        for round in 0..2 {
+            for id in 0..1000 {
+                let message = subscribe(id, "service");
+                let view = parse(&message).unwrap();
+                let tag = mac.tag(view.header().unwrap(), 7, HopFields::Cleared);
+                if round == 0 {
+                    tags.push(tag);
+                } else {
+                    assert_eq!(tags[usize::try_from(id).unwrap()], tag);
+                }
+                assert!(mac.flows.len() <= FLOWS_MAX);
+            }
+        }
+        assert_eq!(mac.flows.len(), FLOWS_MAX);
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), 1000);
+    }
+
+    #[test]
+    fn one_flow_takes_one_pair_of_slots() {
+        let mut mac = HeaderMac::new(&LinkKey::from_octets([7; 32]), "link");
+        for _ in 0..3 {
+            let message = subscribe(1, "service");
+            mac.tag(parse(&message).unwrap().header().unwrap(), 7, HopFields::Cleared);
+        }
+        assert_eq!(mac.flows.len(), 2);
+        assert_eq!(mac.flows.iter().filter(|flow| flow.is_taken()).count(), 1);
+        // Names too long to be remembered.
+        let message = subscribe(1, &"long".repeat(200));
+        mac.tag(parse(&message).unwrap().header().unwrap(), 7, HopFields::Cleared);
+        assert_eq!(mac.flows.iter().filter(|flow| flow.is_taken()).count(), 1);
+    }
+
+    #[test]
+    fn a_signed_message_verifies_and_a_changed_one_does_not() {
+        let key = LinkKey::from_octets([7; 32]);
+        let mut mac = HeaderMac::new(&key, "link");
+        let mut message = subscribe(1, "service");
+        assert!(!mac.verify(parse(&message).unwrap().header().unwrap()));
+        sign(&mut message, &mut mac).unwrap();
+        let verifies = |message: &[u8], mac: &mut HeaderMac| mac.verify(parse(message).unwrap().header().unwrap());
+        assert!(verifies(&message, &mut mac));
+        assert!(verifies(&message, &mut HeaderMac::new(&key, "link")));
+        assert!(!verifies(&message, &mut HeaderMac::new(&key, "other link")));
+        assert!(!verifies(&message, &mut HeaderMac::new(&LinkKey::from_octets([8; 32]), "link")));
+        let at = message.windows(5).position(|window| window == b"token").unwrap();
+        message[at] ^= 1;
+        assert!(!verifies(&message, &mut mac));
+    }
 }

@@ -16,6 +16,9 @@ use crate::proto::{Walk, varint_of};
 ///         strings over their bounds; and a singular field or a oneof that is there twice, because parsers disagree on
 ///         which one counts and a node must not route by another one than the next hop reads.
 /// Source: slim-wire §2, §5.2; the agreement with prost is a property (`tests/message_props.rs`).
+///
+/// # Panics
+/// If `message` is longer than 4 GiB, which no framing can announce.
 pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
     let mut walk = Walk::new(message, "Message");
     let mut body = None;
