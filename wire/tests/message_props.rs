@@ -1,8 +1,10 @@
 //! Properties of message views and rewriting, with prost as the oracle; the fuzz targets run the same functions.
 
+mod recordings;
+
 use proptest::prelude::*;
 use slimline_wire::message::{MacOut, parse};
-use slimline_wire::testing::message::{agrees_with_prost, compose, compose_and_spoil, rewrites_as_prost_would};
+use slimline_wire::testing::message::{agrees_with_prost, compose, compose_and_spoil, rewrites_as_prost_would, spoil};
 
 fn mac_out() -> impl Strategy<Value = MacOut> {
     prop_oneof![Just(MacOut::Keep), Just(MacOut::Remove), any::<[u8; 32]>().prop_map(MacOut::Set)]
@@ -36,6 +38,21 @@ proptest! {
     ) {
         rewrites_as_prost_would(&compose(seed), ttl, mac);
         rewrites_as_prost_would(&compose_and_spoil(seed), ttl, mac);
+    }
+}
+
+#[test]
+fn recorded_messages_spoiled_are_read_as_prost_reads_them() {
+    let mut seed = 0;
+    for (_, octets) in recordings::recorded_messages() {
+        rewrites_as_prost_would(&octets, 7, MacOut::Set([7; 32]));
+        rewrites_as_prost_would(&octets, 7, MacOut::Remove);
+        for _ in 0..40 {
+            seed += 1;
+            let spoiled = spoil(octets.clone(), seed);
+            agrees_with_prost(&spoiled);
+            rewrites_as_prost_would(&spoiled, 7, MacOut::Keep);
+        }
     }
 }
 

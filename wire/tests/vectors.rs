@@ -2,7 +2,10 @@
 //!
 //! How each file was captured: `vectors/README.md`.
 
+mod recordings;
+
 use prost::Message as _;
+use recordings::{octets, recorded_messages};
 use serde_json::Value;
 use slimline_wire::link::{HeaderMac, HopFields, Initiator, LinkKey, derive_classic, derive_hybrid, preimage};
 use slimline_wire::message::{Header, MessageView, parse};
@@ -131,32 +134,8 @@ fn subscribe_around(header: &[u8]) -> Vec<u8> {
         .encode_to_vec()
 }
 
-/// Every message of every recording: where it is from, and its octets.
-fn recorded_messages() -> Vec<(String, Vec<u8>)> {
-    let mut messages = Vec::new();
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            for (index, line) in text.lines().enumerate() {
-                let line: Value = serde_json::from_str(line).unwrap();
-                if line.get("kind").is_some() {
-                    messages.push((format!("{}:{}", path.display(), index + 1), octets(&line["hex"])));
-                }
-            }
-        }
-    }
-    assert!(messages.len() > 100, "recordings are missing");
-    messages
-}
-
 fn golden() -> Value {
     serde_json::from_str(include_str!("vectors/golden_vectors.json")).unwrap()
-}
-
-fn octets(value: &Value) -> Vec<u8> {
-    let text = value.as_str().unwrap();
-    (0..text.len() / 2).map(|index| u8::from_str_radix(&text[2 * index..2 * index + 2], 16).unwrap()).collect()
 }
 
 fn array<const N: usize>(value: &Value) -> [u8; N] {

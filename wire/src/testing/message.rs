@@ -33,6 +33,8 @@ fn is_ours_to_refuse(error: WireError, octets: &[u8], message: &pb::Message) -> 
     match error {
         WireError::NoType => message.message_type.is_none(),
         WireError::NoHeader { .. } => header.is_none(),
+        // Met before the repetition that prost fills the gap from.
+        WireError::NoSource | WireError::NoDestination if has_second_header_or_name(octets) => true,
         WireError::NoSource => header.is_some_and(|header| lacks(header.source.as_ref())),
         WireError::NoDestination => header.is_some_and(|header| lacks(header.destination.as_ref())),
         WireError::NoSession => {
@@ -50,6 +52,18 @@ fn is_ours_to_refuse(error: WireError, octets: &[u8], message: &pb::Message) -> 
         WireError::WrongWireType { within: "Message", field: fields::message::METADATA } => true,
         _ => false,
     }
+}
+
+/// Whether a body has two headers, or a header two sources or destinations.
+fn has_second_header_or_name(message: &[u8]) -> bool {
+    let count = |message, wanted| walk_fields(message).into_iter().filter(|(key, ..)| *key == wanted).count();
+    let names = [fields::header::SOURCE, fields::header::DESTINATION].map(|number| key(number, wire_type::LENGTH));
+    let is_body = |key: u32| matches!(key, BODY_SUBSCRIBE | BODY_UNSUBSCRIBE | BODY_PUBLISH);
+    walk_fields(message).into_iter().filter(|(key, ..)| is_body(*key)).any(|(.., body)| {
+        let headers = walk_fields(body).into_iter().filter(|(key, ..)| *key == HEADER);
+        count(body, HEADER) > 1
+            || headers.into_iter().any(|(.., header)| names.iter().any(|name| count(header, *name) > 1))
+    })
 }
 
 fn header_of(message: &pb::Message) -> Option<&pb::SlimHeader> {
@@ -319,11 +333,16 @@ pub fn compose(seed: u64) -> Vec<u8> {
     dice.finish(parts, fields::message::SUBSCRIPTION_ACK)
 }
 
-/// A composed message with a few octets changed, moved, repeated or cut off.
+/// A composed message, spoiled.
 #[must_use]
 pub fn compose_and_spoil(seed: u64) -> Vec<u8> {
-    let mut octets = compose(seed);
-    let mut dice = Dice(!seed);
+    spoil(compose(seed), !seed)
+}
+
+/// Changes, moves, repeats or cuts off a few octets.
+#[must_use]
+pub fn spoil(mut octets: Vec<u8>, seed: u64) -> Vec<u8> {
+    let mut dice = Dice(seed);
     for _ in 0..=dice.below(3) {
         let length = octets.len().max(1);
         let at = dice.below(length).min(octets.len());
