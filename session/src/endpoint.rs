@@ -484,6 +484,18 @@ impl Endpoint {
         self.out.pop_front()
     }
 
+    /// Whether something waits to be sent.
+    #[must_use]
+    pub fn has_transmit(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// How much waits to be sent.
+    #[must_use]
+    pub fn transmits(&self) -> usize {
+        self.out.len()
+    }
+
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<AppEvent> {
         self.events.pop_front()

@@ -8,6 +8,7 @@ mod participant;
 mod presence;
 mod random;
 
+pub mod drive;
 pub mod endpoint;
 pub mod error;
 pub mod identity;
@@ -19,6 +20,7 @@ pub mod reliable;
 pub mod session;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
+pub use drive::{App, AppBuilder, ConnectConfig, ConnectError, Publication, ReceiveError, SessionHandle};
 pub use endpoint::{AppEvent, Endpoint, SessionId};
 pub use exchange::CommandId;
 pub use message::{Credentials, Now, Received};

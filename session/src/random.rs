@@ -29,7 +29,6 @@ pub(crate) fn alphanumeric<const N: usize>() -> Result<String, IdentityError> {
 }
 
 /// A UUID of version 4, as text.
-#[allow(dead_code)] // link ids: the drivers'
 pub(crate) fn uuid() -> Result<String, IdentityError> {
     let mut o: [u8; 16] = octets()?;
     o[6] = o[6] & 0x0f | 0x40;

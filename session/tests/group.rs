@@ -28,11 +28,10 @@ fn found(seed: u64, config: SessionConfig) -> Group {
 
 impl Group {
     fn command(&mut self, command: CommandId) -> Option<Result<(), SessionError>> {
-        let done = self.net.apps[self.moderator].events.iter().find_map(|event| match event {
+        self.net.apps[self.moderator].events.iter().find_map(|event| match event {
             AppEvent::Session(_, Event::Done(done, result)) if *done == command => Some(result.clone()),
             _ => None,
-        });
-        done
+        })
     }
 
     fn finish(&mut self, command: CommandId) -> Result<(), SessionError> {

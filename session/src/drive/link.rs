@@ -1,0 +1,244 @@
+//! One connection to a node: an HTTP/2 stream, a negotiated link, MACs on every header.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use prost::Message as _;
+use slimline_wire::grpc::{Deframer, Item, OPEN_CHANNEL_PATH};
+use slimline_wire::link::{self, HeaderMac, Initiator, Policy};
+use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
+use slimline_wire::name::ConnType;
+use slimline_wire::pb;
+use slimline_wire::pb::message::MessageType;
+use tokio::time::timeout;
+
+use super::socket::Target;
+use super::{ConnectConfig, ConnectError};
+use crate::data::MESSAGE_OCTETS_MAX;
+use crate::message::VERSION;
+
+/// Windows as SDKs announce them.
+const STREAM_WINDOW: u32 = 2 << 20;
+const TRANSPORT_WINDOW: u32 = 5 << 20;
+/// Octets per gRPC message before the message itself.
+const PREFIX_OCTETS: usize = 5;
+const MAC_OCTETS: usize = 32;
+
+/// What names us to nodes; the link id stays over reconnects, keys do not.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) link_id: String,
+    pub(super) node_id: String,
+}
+
+/// The receiving half.
+pub(super) struct Incoming {
+    stream: RecvStream,
+    deframer: Deframer,
+    chunk: Bytes,
+    mac: Option<HeaderMac>,
+}
+
+/// The sending half.
+pub(super) struct Outgoing {
+    stream: SendStream<Bytes>,
+    mac: Option<HeaderMac>,
+}
+
+/// Connects, opens the stream and agrees on a key.
+pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Result<(Incoming, Outgoing), ConnectError> {
+    let target = Target::read(&config.endpoint)?;
+    let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
+    let socket =
+        within(config, "connecting", target.connect()).await?.map_err(|error| unreachable(error.to_string()))?;
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(TRANSPORT_WINDOW)
+        .max_header_list_size(16_384)
+        .enable_push(false);
+    let (requests, connection) = within(config, "the HTTP/2 preface", builder.handshake::<_, Bytes>(socket))
+        .await?
+        .map_err(|error| unreachable(error.to_string()))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    let mut request = http::Request::post(format!("http://{}{OPEN_CHANNEL_PATH}", target.authority()))
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+        .header("user-agent", concat!("slimline/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in &config.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(()).map_err(|error| ConnectError::Http(error.to_string()))?;
+    let mut requests = requests.ready().await.map_err(http_error)?;
+    let (response, stream) = requests.send_request(request, false).map_err(http_error)?;
+    let response = within(config, "opening the stream", response).await?.map_err(http_error)?;
+    if response.status() != 200 {
+        return Err(ConnectError::Refused { status: response.status().as_u16() });
+    }
+    let deframer = Deframer::new(u32::try_from(MESSAGE_OCTETS_MAX).unwrap_or(u32::MAX));
+    let mut incoming = Incoming { stream: response.into_body(), deframer, chunk: Bytes::new(), mac: None };
+    let mut outgoing = Outgoing { stream, mac: None };
+    within(config, "link negotiation", negotiate(config, identity, &mut incoming, &mut outgoing)).await??;
+    Ok((incoming, outgoing))
+}
+
+async fn negotiate(
+    config: &ConnectConfig,
+    identity: &Identity,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+) -> Result<(), ConnectError> {
+    let failed = |why: &dyn std::fmt::Display| ConnectError::Negotiation(why.to_string());
+    let policy = Policy { require_header_mac: config.require_header_mac, enforce_pqc: false };
+    let initiator = Initiator::new(false).map_err(|error| failed(&error))?;
+    let base = LinkNegotiation {
+        link_id: &identity.link_id,
+        slim_version: VERSION,
+        is_reply: false,
+        ecdh_public_key: &[],
+        connection_type: ConnType::Edge,
+        node_id: &identity.node_id,
+        deployment_name: "",
+        kem_payload: None,
+    };
+    let mut octets = vec![0; PREFIX_OCTETS];
+    build_link(&link::request(&initiator, &base), &mut octets);
+    outgoing.send(frame(octets)?).await?;
+    let reply =
+        incoming.next_octets().await?.ok_or_else(|| failed(&"the node ended the stream instead of answering"))?;
+    let MessageView::Link(reply) = parse(&reply).map_err(|error| failed(&error))? else {
+        return Err(failed(&"the node's first message is not a link negotiation"));
+    };
+    let key = link::complete(&initiator, &identity.link_id, &reply, policy).map_err(|error| failed(&error))?;
+    incoming.mac = key.as_ref().map(|key| HeaderMac::new(key, &identity.link_id));
+    outgoing.mac = key.as_ref().map(|key| HeaderMac::new(key, &identity.link_id));
+    Ok(())
+}
+
+async fn within<F: Future>(config: &ConnectConfig, step: &'static str, future: F) -> Result<F::Output, ConnectError> {
+    let waited = config.step_timeout;
+    timeout(waited, future).await.map_err(|_| ConnectError::TimedOut { step, waited })
+}
+
+#[allow(clippy::needless_pass_by_value)] // as map_err gives it
+fn http_error(error: h2::Error) -> ConnectError {
+    ConnectError::Http(error.to_string())
+}
+
+/// Fills in the five octets kept free in front.
+fn frame(mut octets: Vec<u8>) -> Result<Bytes, ConnectError> {
+    let length = u32::try_from(octets.len() - PREFIX_OCTETS).map_err(|_| ConnectError::Http("too large".into()))?;
+    octets[1..PREFIX_OCTETS].copy_from_slice(&length.to_be_bytes());
+    Ok(octets.into())
+}
+
+impl Incoming {
+    /// The next message that is whole and carries the MAC it should; `None` at the end of the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<pb::Message>, ConnectError> {
+        while let Some(octets) = self.next_octets().await? {
+            if let Some(mac) = &mut self.mac {
+                let genuine = match parse(&octets) {
+                    Ok(view) => view.header().is_none_or(|header| mac.verify(header)),
+                    Err(error) => {
+                        tracing::warn!(%error, "malformed message from the node dropped");
+                        continue;
+                    }
+                };
+                if !genuine {
+                    tracing::warn!("message from the node without a valid header MAC dropped");
+                    continue;
+                }
+            }
+            match pb::Message::decode(&*octets) {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) => tracing::warn!(%error, "undecodable message from the node dropped"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cancel-safe: what was read is kept in `self`.
+    async fn next_octets(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
+        loop {
+            let mut input = &self.chunk[..];
+            let item = self.deframer.next(&mut input).map_err(|error| ConnectError::Http(error.to_string()))?;
+            let message = match item {
+                Some(Item::Message(message)) => Some(message.to_vec()),
+                Some(Item::Oversize { length }) => {
+                    tracing::warn!(length, "message over the limit skipped");
+                    None
+                }
+                None => None,
+            };
+            let left = input.len();
+            let taken = self.chunk.len() - left;
+            drop(self.chunk.split_to(taken));
+            if message.is_some() {
+                return Ok(message);
+            }
+            if !self.chunk.is_empty() {
+                continue;
+            }
+            match self.stream.data().await {
+                Some(Ok(chunk)) => {
+                    // Read is taken: messages wait in bounded inboxes, not in the transport.
+                    self.stream.flow_control().release_capacity(chunk.len()).map_err(http_error)?;
+                    self.chunk = chunk;
+                }
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => return Ok(None),
+                Some(Err(error)) => return Err(http_error(error)),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    /// Writes a message as it leaves: with its MAC, in its gRPC frame.
+    pub(super) fn write(&mut self, mut message: pb::Message, out: &mut Vec<u8>) {
+        let header = match &mut message.message_type {
+            Some(MessageType::Publish(publish)) => publish.header.as_mut(),
+            Some(MessageType::Subscribe(subscribe)) => subscribe.header.as_mut(),
+            Some(MessageType::Unsubscribe(unsubscribe)) => unsubscribe.header.as_mut(),
+            _ => None,
+        };
+        if let (Some(header), Some(_)) = (header, &self.mac) {
+            header.header_mac = Some(vec![0; MAC_OCTETS]);
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; PREFIX_OCTETS]);
+        message.encode_raw(out);
+        let (prefix, message) = out[start..].split_at_mut(PREFIX_OCTETS);
+        if let Ok(length) = u32::try_from(message.len()) {
+            prefix[1..].copy_from_slice(&length.to_be_bytes());
+        }
+        if let Some(mac) = &mut self.mac
+            && let Err(error) = link::sign(message, mac)
+        {
+            // Our own message did not parse: a bug to be seen, not a reason to stop.
+            tracing::error!(%error, "message left without a valid MAC");
+        }
+    }
+
+    /// Sends octets as the windows allow.
+    pub(super) async fn send(&mut self, mut octets: Bytes) -> Result<(), ConnectError> {
+        while !octets.is_empty() {
+            self.stream.reserve_capacity(octets.len());
+            let granted = poll_fn(|cx| self.stream.poll_capacity(cx)).await;
+            let granted = granted.ok_or_else(|| ConnectError::Http("the stream ended".into()))?.map_err(http_error)?;
+            let piece = octets.split_to(granted.min(octets.len()));
+            self.stream.send_data(piece, false).map_err(http_error)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream.
+    pub(super) fn finish(&mut self) {
+        let _ = self.stream.send_data(Bytes::new(), true);
+    }
+}

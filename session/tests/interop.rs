@@ -1,0 +1,399 @@
+//! Unmodified SLIM applications (Python, slim-bindings 3.3.8, identity binding enforced) and ours, in every role.
+//!
+//! Each test starts its own node. `SLIMLINE_TEST_PYTHON` is a Python with slim-bindings; `SLIMLINE_TEST_NODE` is the node:
+//! `embedded` (the one in the wheel, default) or the path of a node binary that takes `--config FILE`.
+//! Run: `SLIMLINE_TEST_PYTHON=venv/bin/python cargo test -p slimline-session --test interop -- --ignored`
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use slimline_session::error::SessionError;
+use slimline_session::{App, ConnectConfig, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle};
+
+const SECRET: &str = "my_shared_secret_for_testing_purposes_only";
+const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Python {
+    process: Process,
+    stdin: ChildStdin,
+    answers: mpsc::Receiver<Value>,
+    n: u64,
+}
+
+impl Python {
+    fn start() -> Self {
+        let python = std::env::var("SLIMLINE_TEST_PYTHON").expect("SLIMLINE_TEST_PYTHON: a Python with slim-bindings");
+        let mut child = Command::new(python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/peer.py"))
+            .env("SLIM_IDENTITY_BINDING", "enforce")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(if std::env::var_os("SHOW").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .spawn()
+            .expect("python starts");
+        let stdin = child.stdin.take().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Ok(value) = serde_json::from_str::<Value>(&line) {
+                    let _ = sender.send(value);
+                }
+            }
+        });
+        let python = Self { process: Process(child), stdin, answers, n: 0 };
+        let ready = python.answers.recv_timeout(PATIENCE).expect("python is ready");
+        assert_eq!(ready["ready"], "3.4.6", "the release these tests are about");
+        python
+    }
+
+    fn ask(&mut self, mut command: Value) -> u64 {
+        self.n += 1;
+        command["n"] = json!(self.n);
+        writeln!(self.stdin, "{command}").expect("python lives");
+        self.n
+    }
+
+    /// The answer, an error included.
+    #[track_caller]
+    fn answer(&mut self, n: u64) -> Value {
+        let answer = self
+            .answers
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|error| panic!("python answers: {error}"));
+        assert_eq!(answer["of"], n);
+        answer
+    }
+
+    #[track_caller]
+    fn try_do(&mut self, command: Value) -> Value {
+        let n = self.ask(command);
+        self.answer(n)
+    }
+
+    #[track_caller]
+    fn run(&mut self, command: Value) -> Value {
+        let answer = self.try_do(command.clone());
+        assert!(answer.get("error").is_none(), "{command}: {answer}");
+        answer
+    }
+
+    #[track_caller]
+    fn text(&mut self, session: &Value) -> String {
+        self.run(json!({"do": "receive", "session": session}))["text"].as_str().unwrap().to_owned()
+    }
+
+    fn join(node: &Node, name: &str) -> Self {
+        let mut python = Self::start();
+        python.run(json!({"do": "connect", "node": node.url, "name": name, "secret": SECRET}));
+        python
+    }
+}
+
+struct Node {
+    url: String,
+    lax: bool,
+    _process: Option<Process>,
+    _python: Option<Python>,
+}
+
+static CONFIGS: AtomicU32 = AtomicU32::new(0);
+
+impl Node {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let url = format!("http://{address}");
+        let binary = std::env::var("SLIMLINE_TEST_NODE").unwrap_or_else(|_| "embedded".into());
+        if binary == "embedded" {
+            let mut python = Python::start();
+            python.run(json!({"do": "serve", "address": address}));
+            let node = Self { url, lax: true, _process: None, _python: Some(python) };
+            node.wait(&address);
+            return node;
+        }
+        let number = CONFIGS.fetch_add(1, Ordering::Relaxed);
+        let config = std::env::temp_dir().join(format!("slimline-interop-{}-{number}.yaml", std::process::id()));
+        let text = format!(
+            "tracing:\n  log_level: warn\nruntime:\n  n_cores: 1\nservices:\n  slim/0:\n    dataplane:\n      servers:\n        - endpoint: \"{address}\"\n          tls:\n            insecure: true\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let show = std::env::var_os("SHOW").is_some();
+        let child = Command::new(binary)
+            .arg("--config")
+            .arg(&config)
+            .stdout(if show { Stdio::inherit() } else { Stdio::null() })
+            .stderr(if show { Stdio::inherit() } else { Stdio::null() })
+            .spawn()
+            .expect("the node starts");
+        let node = Self { url, lax: false, _process: Some(Process(child)), _python: None };
+        node.wait(&address);
+        let _ = std::fs::remove_file(config);
+        node
+    }
+
+    fn wait(&self, address: &str) {
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < end, "no node at {}", self.url);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    async fn app(&self, name: &str) -> App {
+        let config = ConnectConfig::new(&self.url);
+        let config = if self.lax { config.lax() } else { config };
+        App::with_secret(name, SECRET).unwrap().connect(config).await.unwrap()
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn kinds(config: fn() -> SessionConfig) -> Vec<SessionConfig> {
+    vec![config(), config().without_mls(), config().unreliable(), config().unreliable().without_mls()]
+}
+
+fn create(config: &SessionConfig, group: bool, to: &str) -> Value {
+    json!({
+        "do": "create", "group": group, "to": to, "mls": config.mls,
+        "retries": config.reliable.map(|retries| retries.max),
+        "interval": config.reliable.map(|retries| retries.interval.as_secs()),
+        "metadata": {"k1": "v1"},
+    })
+}
+
+async fn text(session: &SessionHandle) -> String {
+    let message = session.recv_within(SECOND * 10).await.unwrap();
+    String::from_utf8(message.payload.to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn one_to_one_we_initiate() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    for config in kinds(SessionConfig::point_to_point) {
+        let waiting = bob.ask(json!({"do": "listen"}));
+        let config = config.with_metadata("k1", "v1");
+        let session = alice.create_session(config.clone(), &name("acme/ns/bob")).await.unwrap();
+        let theirs = bob.answer(waiting);
+        assert_eq!(theirs["metadata"]["k1"], "v1", "{theirs}");
+        let theirs = theirs["session"].clone();
+        for n in 0..20 {
+            let publication = session.publish(format!("hello {n}").into_bytes()).await.unwrap();
+            assert_eq!(bob.text(&theirs), format!("hello {n}"));
+            if config.reliable.is_some() {
+                let delivery = publication.delivered().await.unwrap();
+                assert_eq!(delivery.recipients.len(), 1);
+                assert_eq!(delivery.recipients[0].1, Outcome::Delivered);
+            }
+            bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}"), "wait": true}));
+            assert_eq!(text(&session).await, format!("answer {n}"));
+        }
+        bob.run(json!({"do": "publish", "session": theirs, "text": "{}", "type": "application/json", "metadata": {"a": "b"}}));
+        let message = session.recv_within(SECOND * 5).await.unwrap();
+        assert_eq!(message.payload_type, "application/json");
+        assert_eq!(message.metadata.get("a").map(String::as_str), Some("b"));
+        assert_eq!(message.metadata.len(), 1, "{:?}", message.metadata);
+        assert_eq!(message.subject.is_some(), config.mls);
+        session.close().await.unwrap();
+        let after = bob.try_do(json!({"do": "receive", "session": theirs, "timeout": 5}));
+        assert!(after["error"].as_str().unwrap().contains("closed"), "{after}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn one_to_one_they_initiate() {
+    let node = Node::start();
+    let mut alice = Python::join(&node, "acme/ns/alice");
+    let bob = node.app("acme/ns/bob").await;
+    for (round, config) in kinds(SessionConfig::point_to_point).into_iter().enumerate() {
+        let theirs = alice.run(create(&config, false, "acme/ns/bob"))["session"].clone();
+        let session = tokio::time::timeout(PATIENCE, bob.listen()).await.unwrap().unwrap();
+        assert_eq!(session.metadata().clone().into_iter().collect::<Vec<_>>(), [("k1".to_owned(), "v1".to_owned())]);
+        for n in 0..20 {
+            alice.run(json!({"do": "publish", "session": theirs, "text": format!("hello {n}"), "wait": true}));
+            assert_eq!(text(&session).await, format!("hello {n}"));
+            session.publish(format!("answer {n}").into_bytes()).await.unwrap().delivered().await.unwrap();
+            assert_eq!(alice.text(&theirs), format!("answer {n}"));
+        }
+        if round % 2 == 0 {
+            alice.run(json!({"do": "close", "session": theirs}));
+            assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
+        } else {
+            session.close().await.unwrap();
+            let after = alice.try_do(json!({"do": "receive", "session": theirs, "timeout": 10}));
+            assert!(after["error"].is_string(), "{after}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn group_we_moderate() {
+    let node = Node::start();
+    for config in kinds(SessionConfig::group) {
+        let mut one = Python::join(&node, "acme/ns/one");
+        let mut two = Python::join(&node, "acme/ns/two");
+        let moderator = node.app("acme/ns/mod").await;
+        let session = moderator.create_session(config.clone(), &name("acme/ns/chan")).await.unwrap();
+        let mut theirs = Vec::new();
+        for (python, service) in [(&mut one, "acme/ns/one"), (&mut two, "acme/ns/two")] {
+            let waiting = python.ask(json!({"do": "listen"}));
+            session.invite(&name(service)).await.unwrap();
+            theirs.push(python.answer(waiting)["session"].clone());
+        }
+        session.publish(b"Hello group!".to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(one.text(&theirs[0]), "Hello group!");
+        assert_eq!(two.text(&theirs[1]), "Hello group!");
+        one.run(json!({"do": "publish", "session": theirs[0], "text": "from one", "wait": true}));
+        assert_eq!(text(&session).await, "from one");
+        assert_eq!(two.text(&theirs[1]), "from one");
+        // To one alone, both ways.
+        two.run(json!({"do": "answer", "session": theirs[1], "text": "for one alone"}));
+        assert_eq!(one.text(&theirs[0]), "for one alone");
+        one.run(json!({"do": "publish", "session": theirs[0], "text": "again"}));
+        let message = session.recv_within(SECOND * 5).await.unwrap();
+        two.text(&theirs[1]);
+        let alone = session.publish_to(&message.source, b"for you alone".to_vec()).await.unwrap();
+        assert_eq!(one.text(&theirs[0]), "for you alone");
+        assert!(alone.delivered().await.unwrap().is_complete());
+        let listed = one.run(json!({"do": "participants", "session": theirs[0]}));
+        assert_eq!(listed["names"].as_array().unwrap().len(), 3, "{listed}");
+
+        session.remove(&name("acme/ns/one")).await.unwrap();
+        let after = one.try_do(json!({"do": "receive", "session": theirs[0], "timeout": 5}));
+        assert!(after["error"].is_string(), "{after}");
+        session.publish(b"without one".to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(two.text(&theirs[1]), "without one");
+        session.close().await.unwrap();
+        let after = two.try_do(json!({"do": "receive", "session": theirs[1], "timeout": 5}));
+        assert!(after["error"].as_str().unwrap().contains("closed"), "{after}");
+        moderator.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn group_we_participate() {
+    let node = Node::start();
+    for config in kinds(SessionConfig::group) {
+        let mut moderator = Python::join(&node, "acme/ns/mod");
+        let mut other = Python::join(&node, "acme/ns/other");
+        let us = node.app("acme/ns/us").await;
+        let theirs = moderator.run(create(&config, true, "acme/ns/chan"))["session"].clone();
+        moderator.run(json!({"do": "invite", "session": theirs, "name": "acme/ns/us"}));
+        let session = tokio::time::timeout(PATIENCE, us.listen()).await.unwrap().unwrap();
+        let waiting = other.ask(json!({"do": "listen"}));
+        moderator.run(json!({"do": "invite", "session": theirs, "name": "acme/ns/other"}));
+        let others = other.answer(waiting)["session"].clone();
+        moderator.run(json!({"do": "publish", "session": theirs, "text": "Hello group!", "wait": true}));
+        assert_eq!(text(&session).await, "Hello group!");
+        assert_eq!(other.text(&others), "Hello group!");
+        let delivery = session.publish(b"from us".to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(delivery.recipients.len(), if config.reliable.is_some() { 2 } else { 0 });
+        assert!(delivery.is_complete());
+        assert_eq!(moderator.text(&theirs), "from us");
+        assert_eq!(other.text(&others), "from us");
+        other.run(json!({"do": "publish", "session": others, "text": "from the other", "wait": true}));
+        assert_eq!(text(&session).await, "from the other");
+        assert_eq!(moderator.text(&theirs), "from the other");
+        assert_eq!(session.participants().unwrap().len(), 3);
+
+        if config.mls && std::env::var_os("SKIP").is_none() {
+            // Away while nothing changes, and away while somebody comes: back either way.
+            session.go_offline().await.unwrap();
+            session.rejoin().await.unwrap();
+            session.publish(b"back".to_vec()).await.unwrap().delivered().await.unwrap();
+            assert_eq!(moderator.text(&theirs), "back");
+            session.go_offline().await.unwrap();
+            let mut late = Python::join(&node, "acme/ns/late");
+            let waiting = late.ask(json!({"do": "listen"}));
+            moderator.run(json!({"do": "invite", "session": theirs, "name": "acme/ns/late"}));
+            let lates = late.answer(waiting)["session"].clone();
+            session.rejoin().await.unwrap();
+            let joined = async {
+                while session.participants().unwrap().len() < 4 {
+                    tokio::time::sleep(SECOND / 10).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, joined).await.expect("the roster grows to four");
+            session.publish(b"back again".to_vec()).await.unwrap().delivered().await.unwrap();
+            assert_eq!(late.text(&lates), "back again");
+            assert_eq!(moderator.text(&theirs), "back again");
+        }
+        moderator.run(json!({"do": "remove", "session": theirs, "name": "acme/ns/us"}));
+        assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Removed);
+        assert_eq!(session.recv().await, Err(ReceiveError::Session(SessionError::Removed)));
+        us.shut_down().await;
+    }
+}
+
+/// A Python member goes away, misses somebody's coming, and is readmitted by our moderator.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn a_python_member_rejoins_our_group() {
+    let node = Node::start();
+    let mut one = Python::join(&node, "acme/ns/one");
+    let moderator = node.app("acme/ns/mod").await;
+    let session = moderator.create_session(SessionConfig::group(), &name("acme/ns/chan")).await.unwrap();
+    let waiting = one.ask(json!({"do": "listen"}));
+    session.invite(&name("acme/ns/one")).await.unwrap();
+    let theirs = one.answer(waiting)["session"].clone();
+    let two = node.app("acme/ns/two").await;
+    session.invite(&name("acme/ns/two")).await.unwrap();
+    let second = two.listen().await.unwrap();
+    one.run(json!({"do": "away", "session": theirs}));
+    let offline = async { while !matches!(session.event().await, Ok(Event::Offline(_))) {} };
+    tokio::time::timeout(PATIENCE, offline).await.expect("seen to go");
+    let three = node.app("acme/ns/three").await;
+    session.invite(&name("acme/ns/three")).await.unwrap();
+    let third = three.listen().await.unwrap();
+    one.run(json!({"do": "rejoin", "session": theirs}));
+    tokio::time::sleep(SECOND * 2).await;
+    session.publish(b"welcome back".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(one.text(&theirs), "welcome back");
+    one.run(json!({"do": "publish", "session": theirs, "text": "thank you", "wait": true}));
+    for session in [&second, &third] {
+        assert_eq!(text(session).await, "welcome back");
+        assert_eq!(text(session).await, "thank you");
+    }
+    assert_eq!(text(&session).await, "thank you");
+}
+
+/// A Python peer that is killed is reported: the publish tells who did not get it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn a_killed_peer_is_reported() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let config = SessionConfig::point_to_point().with_retries(SECOND / 2, 2);
+    let session = alice.create_session(config, &name("acme/ns/bob")).await.unwrap();
+    bob.answer(waiting);
+    bob.process.0.kill().unwrap();
+    let delivery = session.publish(b"anybody?".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(delivery.recipients[0].1, Outcome::TimedOut);
+    assert_eq!(session.publish(b"hello?".to_vec()).await.err(), Some(SessionError::NobodyOnline));
+}

@@ -1,0 +1,106 @@
+"""An unmodified SLIM application on strings: reads one JSON command per line, answers with one JSON line.
+
+Run by tests/interop.rs with a Python that has slim-bindings 3.3.8.
+"""
+
+import asyncio
+import datetime
+import json
+import sys
+
+import slim_bindings as slim
+
+service = None
+connection = None
+app = None
+sessions = {}
+contexts = {}
+
+
+def seconds(number):
+    return None if number is None else datetime.timedelta(seconds=number)
+
+
+def name(text):
+    return slim.Name(*text.split("/"))
+
+
+def keep(session):
+    sessions[session.session_id()] = session
+    return {"session": session.session_id(), "metadata": session.metadata()}
+
+
+async def do(c):
+    global service, connection, app
+    session = sessions.get(c.get("session"))
+    match c["do"]:
+        case "serve":
+            await service.run_server_async(slim.new_insecure_server_config(c["address"]))
+        case "connect":
+            connection = await service.connect_async(slim.new_insecure_client_config(c["node"]))
+            app = service.create_app_with_secret(name(c["name"]), c["secret"])
+            await app.subscribe_async(name(c["name"]), connection)
+            return {"id": app.id()}
+        case "listen":
+            return keep(await app.listen_for_session_async(seconds(c.get("timeout", 20))))
+        case "create":
+            kind = slim.SessionType.GROUP if c["group"] else slim.SessionType.POINT_TO_POINT
+            mls = slim.MlsSettings(header_integrity_validation_percent=100, max_seen_control_message_ids_size=None)
+            config = slim.SessionConfig(
+                session_type=kind,
+                max_retries=c.get("retries"),
+                interval=seconds(c.get("interval")),
+                metadata=c.get("metadata", {}),
+                mls_settings=mls if c["mls"] else None,
+            )
+            return keep(await app.create_session_and_wait_async(config, name(c["to"])))
+        case "publish":
+            handle = await session.publish_async(c["text"].encode(), c.get("type"), c.get("metadata"))
+            if c.get("wait", False):
+                await handle.wait_async()
+        case "receive":
+            message = await session.get_message_async(seconds(c.get("timeout", 10)))
+            contexts[c["session"]] = message.context
+            return {
+                "text": message.payload.decode(),
+                "from": str(message.context.source_name),
+                "type": message.context.payload_type,
+                "metadata": message.context.metadata,
+            }
+        case "answer":
+            await session.publish_to_and_wait_async(contexts[c["session"]], c["text"].encode(), None, None)
+        case "invite":
+            await session.invite_and_wait_async(name(c["name"]))
+        case "remove":
+            await session.remove_and_wait_async(name(c["name"]))
+        case "participants":
+            listed = await session.participants_list_async()
+            return {"names": sorted(str(p.name) for p in listed)}
+        case "away":
+            await session.close_with_mode_and_wait_async(slim.CloseMode.SOFT)
+        case "rejoin":
+            await session.rejoin_and_wait_async()
+        case "close":
+            await app.delete_session_and_wait_async(session)
+        case other:
+            raise ValueError(f"unknown command {other}")
+    return {}
+
+
+async def main():
+    global service
+    loop = asyncio.get_running_loop()
+    slim.uniffi_set_event_loop(loop)
+    slim.initialize_with_defaults()
+    service = slim.get_global_service()
+    print(json.dumps({"ready": slim.get_version()}), flush=True)
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        command = json.loads(line)
+        try:
+            answer = await do(command)
+        except Exception as error:  # the test decides what an error means
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps({"of": command["n"], **answer}), flush=True)
+
+
+asyncio.run(main())
