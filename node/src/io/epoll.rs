@@ -1,7 +1,7 @@
 //! The engine for kernels and containers without io_uring: readiness and plain calls in the shape of completions.
 //!
 //! Sockets are watched edge-triggered once for their whole life; the engine remembers what is readable and writable
-//! and tries only that. Receives pack one buffer after the other, so a thousand small receives need few buffers.
+//! and tries only that.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, sockopt};
 
 use super::options::{EngineKind, Features, IoCounters, IoOptions};
-use super::pool::{Lease, Pool};
+use super::packer::Packer;
+use super::pool::Lease;
 use super::socket::{self, Waker};
 use super::token::{Op, Table, pack, unpack};
 use super::{Block, Done, Ended, Io, Key};
@@ -23,11 +24,7 @@ use super::{Block, Done, Ended, Io, Key};
 pub struct Epoll {
     poll: OwnedFd,
     waker: Waker,
-    pool: Pool,
-    /// Buffers nobody holds; the last one put back is used first, it is in the cache.
-    free: Vec<u16>,
-    /// The buffer being filled.
-    filling: Option<u16>,
+    buffers: Packer,
     sockets: Table<Socket>,
     listeners: Vec<Option<OwnedFd>>,
     /// Sockets with something to try.
@@ -62,9 +59,7 @@ impl Epoll {
         Ok(Self {
             poll,
             waker,
-            pool: Pool::new(options.recv_buf_count, options.recv_buf_octets)?,
-            free: (0..options.recv_buf_count).rev().collect(),
-            filling: None,
+            buffers: Packer::new(options.recv_buf_count, options.recv_buf_octets)?,
             sockets: Table::new(),
             listeners: Vec::new(),
             work: VecDeque::new(),
@@ -168,14 +163,13 @@ impl Epoll {
             if !socket.receiving || !socket.readable || socket.connecting {
                 return false;
             }
-            let Some(index) = buffer(&mut self.pool, &mut self.filling, &mut self.free) else {
+            let Some(spare) = self.buffers.room() else {
                 socket.receiving = false;
                 self.counters.enobufs += 1;
                 let why = Ended::NoBuffers;
                 done.push_back(Done::ReceiveEnded { key, why });
                 return false;
             };
-            let spare = self.pool.spare(index);
             let room = spare.len();
             self.counters.kernel_calls += 1;
             let why = match net::recv(&socket.fd, spare, RecvFlags::DONTWAIT) {
@@ -184,9 +178,7 @@ impl Epoll {
                     socket.readable = octets == room || socket.hung;
                     self.counters.completions += 1;
                     self.counters.octets_received += octets as u64;
-                    // A receive into `room` octets took no more, and `room` is part of a u32.
-                    let length = u32::try_from(octets).unwrap_or(u32::MAX);
-                    let lease = self.pool.lend(index, length);
+                    let lease = self.buffers.lend(octets);
                     done.push_back(Done::Received { key, lease });
                     continue;
                 }
@@ -279,21 +271,6 @@ impl Epoll {
             None => {}
         }
     }
-}
-
-/// The buffer to receive into; `None` = all are lent out.
-fn buffer(pool: &mut Pool, filling: &mut Option<u16>, free: &mut Vec<u16>) -> Option<u16> {
-    if let Some(index) = *filling {
-        if pool.rewind(index) || pool.stride() - pool.filled(index) >= pool.stride() / 4 {
-            return Some(index);
-        }
-        pool.retire(index); // leases are out (else it was rewound), and the last of them frees it
-        *filling = None;
-    }
-    let index = free.pop()?;
-    pool.hand_out(index);
-    *filling = Some(index);
-    Some(index)
 }
 
 impl Io for Epoll {
@@ -399,15 +376,15 @@ impl Io for Epoll {
     }
 
     fn octets<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
-        self.pool.octets(lease)
+        self.buffers.pool().octets(lease)
     }
 
     fn octets_mut<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
-        self.pool.octets_mut(lease)
+        self.buffers.pool_mut().octets_mut(lease)
     }
 
     fn put_back(&mut self, lease: Lease) {
-        self.free.extend(self.pool.put_back(lease));
+        self.buffers.put_back(lease);
     }
 
     fn enter(&mut self, wait: Option<Duration>, done: &mut VecDeque<Done>) -> io::Result<()> {
@@ -430,12 +407,13 @@ impl Io for Epoll {
     }
 
     fn features(&self) -> Features {
+        let pool = self.buffers.pool();
         let incremental = true; // receives pack buffers
-        Features { incremental, ..Features::none(EngineKind::Epoll, self.pool.count(), self.pool.stride()) }
+        Features { incremental, ..Features::none(EngineKind::Epoll, pool.count(), pool.stride()) }
     }
 
     fn counters(&self) -> IoCounters {
-        IoCounters { recv_bufs_lent: u64::from(self.pool.leases_out()), ..self.counters }
+        IoCounters { recv_bufs_lent: u64::from(self.buffers.pool().leases_out()), ..self.counters }
     }
 }
 

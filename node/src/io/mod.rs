@@ -5,7 +5,7 @@
 //!  shard ◀── Received · Sent · Closed ────────┘
 //! ```
 //!
-//! Three engines speak this one shape: [`Uring`] (the product), [`Epoll`] (anywhere io_uring is denied) and `sim`
+//! Three engines speak this one shape: [`Uring`] (the product), [`Epoll`] (anywhere io_uring is denied) and [`sim`]
 //! (a seeded fake kernel for the simulator). An engine belongs to the thread that made it and never blocks outside
 //! [`Io::enter`]. All of the project's unsafe code towards the kernel is in this folder.
 
@@ -20,7 +20,9 @@ mod engine;
 mod epoll;
 mod memory;
 mod options;
+mod packer;
 mod pool;
+pub mod sim;
 mod socket;
 mod token;
 mod uring;

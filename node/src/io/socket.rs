@@ -95,9 +95,9 @@ impl Waker {
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
-    /// Forgets wakes so far.
-    pub(super) fn clear(&self) {
-        let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
+    /// Forgets wakes so far; true = there were some.
+    pub(super) fn clear(&self) -> bool {
+        rustix::io::read(&self.event, &mut [0_u8; 8]).is_ok()
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

@@ -163,13 +163,13 @@ pub struct Echo<I: Io> {
     pub held_octets_max: usize,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Peer {
-    waiting: Vec<u8>,
-    sending: Option<usize>,
-    paused: bool,
-    eof: bool,
-    closing: bool,
+    pub waiting: Vec<u8>,
+    pub sending: Option<usize>,
+    pub paused: bool,
+    pub eof: bool,
+    pub closing: bool,
     generation: u32,
 }
 
@@ -266,7 +266,8 @@ impl<I: Io> Echo<I> {
                 self.ended += 1;
             }
             Done::Woken => {}
-            Done::AcceptFailed { .. } | Done::Connected { .. } => panic!("unexpected {done:?}"),
+            Done::AcceptFailed { listener, .. } => self.io.accept(listener),
+            Done::Connected { .. } => panic!("unexpected {done:?}"),
         }
     }
 
