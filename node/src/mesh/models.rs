@@ -1,6 +1,7 @@
 //! Loom models: every order in which the threads' steps can happen, within the bound given on the command line.
 //!
-//! See `mod.rs` for the command. Each model was seen to fail with its fence, or its Release, taken away.
+//! See `mod.rs` for the command. Models were seen to fail with each of the fences, and with each Release of the ring, taken
+//! away; the Release of the log is hidden here by the lock inside the queue that stands in for crossbeam.
 
 use super::log::delta_log;
 use super::ring::{Class, RingOptions, ring};
