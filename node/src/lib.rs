@@ -15,7 +15,6 @@
 
 mod conn;
 mod control;
-mod delta_log;
 pub mod io;
 mod limits;
 mod listen;
@@ -25,7 +24,6 @@ mod mesh_port;
 mod node;
 mod settings;
 mod shard;
-mod wake;
 
 pub use control::stats;
 pub use node::{Node, StartError, Vitals};

@@ -1,103 +1,171 @@
-//! A shard's ends of the queues to and from the other shards.
+//! A shard's ends of the rings to and from the other shards, and what the records in them mean.
+//!
+//! A record is a plan of [`PLAN_OCTETS`] octets, then the message as it came. The receiving shard reads the message again
+//! from its own replica's point of view, rewrites and signs it for its own links. Large messages travel beside the ring.
 
 use crate::conn::connection::Wait;
 use crate::limits::{MESH_PER_TURN, OUTPUTS_PER_TURN};
+use crate::mesh::{Class, Consumer, Doorbell, Producer, RingOptions, ring};
 use crate::shard::core::Core;
 use crate::shard::forward::Outgoing;
-use crate::wake::Bell;
-use crossbeam::queue::ArrayQueue;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{MessageView, parse};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Messages one shard may have on the way to another.
-const QUEUE_MESSAGES: usize = 1024;
-/// Of those, places kept for control: messages stop earlier.
-const CONTROL_RESERVE: usize = 64;
+/// Octets of a plan.
+const PLAN_OCTETS: usize = 24;
 
-/// What travels between shards.
-enum Envelope {
-    /// A message for one connection.
-    One { hop: ConnId, message: Vec<u8>, ttl: u32 },
-    /// A message for every connection of the receiving shard that asked for its name.
-    All { from: ConnId, filter: MatchFilter, message: Vec<u8>, ttl: u32 },
-    /// A connection became congested, or is no longer.
+/// A message up to this length lies in the ring; a longer one is a body beside it.
+const INLINE_OCTETS_MAX: usize = 32 * 1024;
+
+/// What travels with a record that is too long for the ring.
+type Body = Arc<[u8]>;
+
+/// What a record asks of the receiving shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// Deliver to this connection.
+    One { hop: ConnId, ttl: u32 },
+    /// Deliver to each of your connections that asked for the name, except where `from` says otherwise.
+    All { from: ConnId, filter: MatchFilter, ttl: u32 },
+    /// This connection of mine is congested, or is no longer.
     Congested { conn: ConnId, congested: bool },
 }
 
-type Lane = Arc<ArrayQueue<Envelope>>;
+impl Plan {
+    /// Shape: kind u8, flag u8, shard u16, ttl u32, slot u32, generation u32, 8 spare; native endian, it never leaves us.
+    fn to_octets(self) -> [u8; PLAN_OCTETS] {
+        let (kind, flag, conn, ttl) = match self {
+            Self::One { hop, ttl } => (0, false, hop, ttl),
+            Self::All { from, filter, ttl } => (1, filter.exclude_peers, from, ttl),
+            Self::Congested { conn, congested } => (2, congested, conn, 0),
+        };
+        let mut octets = [0; PLAN_OCTETS];
+        octets[0] = kind;
+        octets[1] = u8::from(flag);
+        octets[2..4].copy_from_slice(&conn.shard.to_ne_bytes());
+        octets[4..8].copy_from_slice(&ttl.to_ne_bytes());
+        octets[8..12].copy_from_slice(&conn.slot.to_ne_bytes());
+        octets[12..16].copy_from_slice(&conn.generation.to_ne_bytes());
+        octets
+    }
 
-/// The queues of one shard: `to[s]` towards shard s, `from[s]` from it; its own are unused.
-pub(crate) struct MeshPort {
-    index: usize,
-    to: Vec<Lane>,
-    from: Vec<Lane>,
-    /// Shards that were sent something in this turn.
-    sent: Vec<bool>,
+    fn split(record: &[u8]) -> (Self, &[u8]) {
+        let (plan, message) = record.split_at(PLAN_OCTETS);
+        let word = |at: usize| u32::from_ne_bytes([plan[at], plan[at + 1], plan[at + 2], plan[at + 3]]);
+        let conn = ConnId { shard: u16::from_ne_bytes([plan[2], plan[3]]), slot: word(8), generation: word(12) };
+        let (flag, ttl) = (plan[1] != 0, word(4));
+        let plan = match plan[0] {
+            0 => Self::One { hop: conn, ttl },
+            1 => Self::All { from: conn, filter: MatchFilter { exclude_peers: flag }, ttl },
+            _ => Self::Congested { conn, congested: flag },
+        };
+        (plan, message)
+    }
 }
 
-/// The queues of a node with so many shards, one port each.
+/// The rings of one shard.
+pub(crate) struct MeshPort {
+    /// Towards shard s; `None` towards ourselves.
+    to: Vec<Option<Producer<Body>>>,
+    from: Vec<Consumer<Body>>,
+    /// Congestion news that found a ring full even in its reserve.
+    unsaid: Vec<(usize, Plan)>,
+}
+
+/// The rings of a node with so many shards, one port each.
 pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
-    let lanes: Vec<Vec<Lane>> = (0..shards)
-        .map(|from| {
-            let length = |to: usize| if from == to { 1 } else { QUEUE_MESSAGES };
-            (0..shards).map(|to| Arc::new(ArrayQueue::new(length(to)))).collect()
-        })
-        .collect();
-    (0..shards)
-        .map(|index| MeshPort {
-            index,
-            to: lanes[index].iter().map(Arc::clone).collect(),
-            from: lanes.iter().map(|row| Arc::clone(&row[index])).collect(),
-            sent: vec![false; shards],
-        })
-        .collect()
+    let mut ports: Vec<MeshPort> =
+        (0..shards).map(|_| MeshPort { to: Vec::new(), from: Vec::new(), unsaid: Vec::new() }).collect();
+    for from in 0..shards {
+        for to in 0..shards {
+            if from == to {
+                ports[from].to.push(None);
+                continue;
+            }
+            let (producer, consumer) = ring(RingOptions::default());
+            ports[from].to.push(Some(producer));
+            ports[to].from.push(consumer);
+        }
+    }
+    ports
 }
 
 impl MeshPort {
-    /// Whether messages to `shard` have to wait.
-    pub(crate) fn is_full(&self, shard: usize) -> bool {
-        self.to[shard].len() + CONTROL_RESERVE >= QUEUE_MESSAGES
+    /// Whether a message of so many octets has to wait before it can go to `shard`.
+    pub(crate) fn is_full(&mut self, shard: usize, octets: usize) -> bool {
+        let Some(producer) = &mut self.to[shard] else { return false };
+        if octets <= INLINE_OCTETS_MAX {
+            !producer.has_room(Class::Data, PLAN_OCTETS + octets)
+        } else {
+            !producer.has_room(Class::Data, PLAN_OCTETS) || !producer.has_room_for_body()
+        }
     }
 
     /// Sends a message to one connection of another shard; false when the way there is full.
     pub(crate) fn send_one(&mut self, hop: ConnId, outgoing: &Outgoing<'_>) -> bool {
-        let shard = usize::from(hop.shard);
-        if self.is_full(shard) {
-            return false;
-        }
-        let envelope = Envelope::One { hop, message: outgoing.message.to_vec(), ttl: outgoing.ttl };
-        self.sent[shard] = true;
-        self.to[shard].push(envelope).is_ok()
+        self.send(usize::from(hop.shard), Plan::One { hop, ttl: outgoing.ttl }, outgoing.message)
     }
 
-    /// Sends a message for every connection of `shard` that asked for its name; the caller saw that the way is not full.
-    pub(crate) fn send_all(&mut self, from: ConnId, filter: MatchFilter, shard: usize, outgoing: &Outgoing<'_>) {
-        let envelope = Envelope::All { from, filter, message: outgoing.message.to_vec(), ttl: outgoing.ttl };
-        let pushed = self.to[shard].push(envelope).is_ok();
-        debug_assert!(pushed, "one producer: what was not full stays so");
-        self.sent[shard] = true;
+    /// Sends a message for every connection of `shard` that asked for its name; false when the way there is full.
+    pub(crate) fn send_all(
+        &mut self,
+        from: ConnId,
+        filter: MatchFilter,
+        shard: usize,
+        outgoing: &Outgoing<'_>,
+    ) -> bool {
+        self.send(shard, Plan::All { from, filter, ttl: outgoing.ttl }, outgoing.message)
+    }
+
+    fn send(&mut self, shard: usize, plan: Plan, message: &[u8]) -> bool {
+        let Some(producer) = &mut self.to[shard] else { return false };
+        if message.len() <= INLINE_OCTETS_MAX {
+            return producer.push(Class::Data, &[&plan.to_octets(), message]).is_ok();
+        }
+        match producer.grant_with_body(Class::Data, PLAN_OCTETS, Body::from(message)) {
+            Ok(record) => {
+                record.copy_from_slice(&plan.to_octets());
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Tells every other shard whether a connection of ours is congested.
     pub(crate) fn tell_congested(&mut self, conn: ConnId, congested: bool) {
-        for shard in (0..self.to.len()).filter(|&shard| shard != self.index) {
-            let _ = self.to[shard].push(Envelope::Congested { conn, congested });
-            self.sent[shard] = true;
+        for shard in 0..self.to.len() {
+            self.unsaid.push((shard, Plan::Congested { conn, congested }));
         }
+        self.say_unsaid();
+    }
+
+    fn say_unsaid(&mut self) {
+        let to = &mut self.to;
+        self.unsaid.retain(|(shard, plan)| {
+            to[*shard].as_mut().is_some_and(|ring| ring.push(Class::Control, &[&plan.to_octets()]).is_err())
+        });
     }
 
     /// Whether another shard left something for us.
     pub(crate) fn has_input(&self) -> bool {
-        self.from.iter().any(|lane| !lane.is_empty())
+        self.from.iter().any(Consumer::has_more)
     }
 
-    /// Wakes the shards that were sent something.
-    pub(crate) fn ring(&mut self, bells: &[Bell]) {
-        for (shard, sent) in self.sent.iter_mut().enumerate() {
-            if std::mem::take(sent) {
-                bells[shard].ring();
+    /// Whether news wait for room.
+    pub(crate) fn has_unsaid(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+
+    /// Lets the other shards see what this turn wrote, and wakes those that sleep.
+    pub(crate) fn publish(&mut self, bells: &[Doorbell]) {
+        self.say_unsaid();
+        for (producer, bell) in self.to.iter_mut().zip(bells) {
+            if let Some(producer) = producer
+                && producer.publish()
+            {
+                bell.ring();
             }
         }
     }
@@ -106,41 +174,41 @@ impl MeshPort {
 impl Core {
     /// Takes what other shards sent, at most so many in a turn from each.
     pub(crate) fn take_from_mesh(&mut self, now: Instant) {
-        for lane in 0..self.mesh.from.len() {
-            let queue = Arc::clone(&self.mesh.from[lane]);
+        if self.mesh.from.is_empty() {
+            return;
+        }
+        let mut rings = std::mem::take(&mut self.mesh.from);
+        for ring in &mut rings {
             for _ in 0..MESH_PER_TURN {
-                let Some(envelope) = queue.pop() else { break };
-                match envelope {
-                    Envelope::One { hop, message, ttl } => {
-                        self.counters.mesh_in += 1;
-                        self.deliver(&message, ttl, &[hop], now);
-                    }
-                    Envelope::All { from, filter, message, ttl } => {
-                        self.counters.mesh_in += 1;
-                        self.deliver_all(from, filter, &message, ttl, now);
-                    }
-                    Envelope::Congested { conn, congested: true } => {
+                let Some(record) = ring.next() else { break };
+                let (plan, inline) = Plan::split(record.octets);
+                let message = record.body.as_deref().unwrap_or(inline);
+                match plan {
+                    Plan::One { hop, ttl } => self.deliver(hop, message, ttl, now),
+                    Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, ttl, now),
+                    Plan::Congested { conn, congested: true } => {
                         self.congested_elsewhere.insert(conn);
                     }
-                    Envelope::Congested { conn, congested: false } => {
+                    Plan::Congested { conn, congested: false } => {
                         self.congested_elsewhere.remove(&conn);
                     }
                 }
             }
+            ring.release();
         }
+        self.mesh.from = rings;
     }
 
-    fn deliver(&mut self, message: &[u8], ttl: u32, hops: &[ConnId], now: Instant) {
+    fn deliver(&mut self, hop: ConnId, message: &[u8], ttl: u32, now: Instant) {
+        self.counters.mesh_in += 1;
         let Ok(MessageView::Publish(publish)) = parse(message) else {
             unreachable!("the sending shard read this message")
         };
-        let outgoing = Outgoing { message, header: &publish.header, ttl };
-        for hop in hops {
-            self.enqueue(hop.slot, hop.generation, &outgoing, now);
-        }
+        self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl }, now);
     }
 
     fn deliver_all(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
+        self.counters.mesh_in += 1;
         let Ok(MessageView::Publish(publish)) = parse(message) else {
             unreachable!("the sending shard read this message")
         };
@@ -150,8 +218,8 @@ impl Core {
         loop {
             hops.clear();
             let more = self.fib.match_all(&name, from, filter, &mut cursor, &mut hops, OUTPUTS_PER_TURN);
-            let own = self.index;
-            for hop in hops.iter().filter(|hop| hop.shard == own) {
+            hops.retain(|hop| hop.shard == self.index);
+            for hop in &hops {
                 self.enqueue(hop.slot, hop.generation, &outgoing, now);
             }
             if !more {
@@ -169,17 +237,37 @@ impl Core {
         }
         for id in std::mem::take(&mut self.parked_elsewhere) {
             let Some(connection) = self.connections.get(id.slot, id.generation) else { continue };
-            let wait = connection.parked.as_ref().map(|parked| parked.wait);
-            let over = match wait {
-                Some(Wait::Target(target)) => !self.congested_elsewhere.contains(&target),
-                Some(Wait::Shard(shard)) => !self.mesh.is_full(usize::from(shard)),
-                _ => true,
+            let Some(parked) = &connection.parked else { continue };
+            let over = match parked.wait {
+                Wait::Target(target) => !self.congested_elsewhere.contains(&target),
+                Wait::Shard(shard) => !self.mesh.is_full(usize::from(shard), parked.message.len()),
+                Wait::Settle | Wait::Requests | Wait::Turn => true,
             };
             if over {
                 self.ready.push(id);
             } else {
                 self.parked_elsewhere.push(id);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_its_octets() {
+        let conn = ConnId { shard: 7, slot: 1_048_575, generation: 0xdead_beef };
+        for plan in [
+            Plan::One { hop: conn, ttl: 127 },
+            Plan::All { from: conn, filter: MatchFilter { exclude_peers: true }, ttl: u32::MAX },
+            Plan::Congested { conn, congested: true },
+            Plan::Congested { conn, congested: false },
+        ] {
+            let mut record = plan.to_octets().to_vec();
+            record.extend_from_slice(b"message");
+            assert_eq!(Plan::split(&record), (plan, &b"message"[..]));
         }
     }
 }

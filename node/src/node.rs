@@ -2,24 +2,23 @@
 
 use crate::conn::connection::LinkFacts;
 use crate::control::inventory::Inventory;
-use crate::control::thread::{ControlBell, SharedBell};
+use crate::control::thread::ControlWaker;
 use crate::control::{Control, Order, Orders, Request};
-use crate::delta_log::delta_log;
-use crate::io::{Disable, Engine, EngineChoice, Io, IoOptions};
+use crate::io::{Disable, Engine, EngineChoice, Io, IoOptions, Waker};
 use crate::listen::{ListenError, listen};
+use crate::mesh::{Doorbell, LOG_BATCHES_MAX, delta_log};
 use crate::mesh_port::mesh;
 use crate::settings::Settings;
 use crate::shard::core::{Core, CoreParts};
 use crate::shard::stats::{Published, ShardReport};
 use crate::shard::{Fellows, Shard, ShardParts, Turn};
-use crate::wake::Bell;
 use crossbeam::channel::bounded;
 use crossbeam::queue::ArrayQueue;
 use slimline_config::{Config, IoFeature, Service};
 use slimline_fib::{ConnId, Rib, RibLimits};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,14 +53,14 @@ pub enum StartError {
 pub struct Node {
     settings: Arc<Settings>,
     orders: Vec<Orders>,
-    bells: Vec<Bell>,
+    bells: Vec<Doorbell>,
     published: Vec<Arc<Published>>,
     inventory: Arc<Inventory>,
     names: Arc<AtomicUsize>,
     shards: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     control_stop: Arc<AtomicBool>,
-    control_bell: SharedBell,
+    control_bell: Doorbell,
     endpoints: Vec<String>,
     features: String,
     fallback: Option<String>,
@@ -81,13 +80,26 @@ impl Node {
         }
         let endpoints = sockets.iter().map(|listener| listener.endpoint.clone()).collect();
 
-        let (writer, readers) = delta_log(count);
+        // A ring belongs to the thread that makes it, so wakers exist only once the shards run.
+        let wakers: Vec<Arc<OnceLock<Waker>>> = (0..count).map(|_| Arc::default()).collect();
+        let wakes = wakers.iter().map(|waker| {
+            let waker = Arc::clone(waker);
+            move || {
+                if let Some(waker) = waker.get() {
+                    waker.wake();
+                }
+            }
+        });
+        let control_waker = Arc::<ControlWaker>::default();
+        let wake_control = Arc::clone(&control_waker);
+        let (writer, readers) = delta_log(wakes, move || wake_control.wake(), LOG_BATCHES_MAX);
+        let bells: Vec<Doorbell> = (0..count).map(|shard| writer.doorbell_of(shard)).collect();
+        let control_bell = writer.doorbell();
         let orders: Vec<Orders> = (0..count).map(|_| Orders::default()).collect();
         let requests: Vec<Arc<ArrayQueue<Request>>> =
             (0..count).map(|_| Arc::new(ArrayQueue::new(REQUESTS_WAITING_MAX))).collect();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
         let inventory = Arc::<Inventory>::default();
-        let control_bell: SharedBell = Arc::<ControlBell>::default();
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let fib_seed = rand_seed();
 
@@ -111,8 +123,8 @@ impl Node {
                 fib_seed,
                 now: Instant::now(),
             };
-            let (orders, control, published) =
-                (Arc::clone(&orders[index]), Arc::clone(&control_bell), Arc::clone(&published[index]));
+            let (orders, published) = (Arc::clone(&orders[index]), Arc::clone(&published[index]));
+            let waker = Arc::clone(&wakers[index]);
             let options = io_options(&config.slimline);
             let ready = ready_tx.clone();
             let pin = (cores.len() >= count).then(|| cores[index]);
@@ -128,32 +140,29 @@ impl Node {
                         return;
                     }
                 };
-                let sleeping = Arc::new(AtomicBool::new(false));
-                let bell = Bell::new(Arc::clone(&sleeping), io.waker());
-                let _ = ready.send((index, Ok((bell, io.features(), fallback))));
+                let _ = waker.set(io.waker());
+                let _ = ready.send((index, Ok((io.features(), fallback))));
                 let Ok(fellows) = go_rx.recv() else { return };
                 for (listener, socket) in own_sockets.into_iter().enumerate() {
                     io.listen(u32::try_from(listener).unwrap_or(0), socket.socket);
                 }
-                let parts = ShardParts { deltas, orders, fellows, control, sleeping, published, now: Instant::now() };
+                let parts = ShardParts { deltas, orders, fellows, published, now: Instant::now() };
                 run_shard(Shard::new(Core::new(core), io, parts));
             });
             handles.push(thread.map_err(|source| StartError::Thread { name, source })?);
         }
-        let mut bells: Vec<Option<Bell>> = vec![None; count];
         let (mut features, mut fallback) = (String::new(), None);
         for _ in 0..count {
             let (shard, outcome) = ready_rx.recv().map_err(|_| StartError::Io {
                 shard: 0,
                 source: io::Error::other("a shard thread ended while starting"),
             })?;
-            let (bell, own, reason) = outcome.map_err(|source| StartError::Io { shard, source })?;
-            bells[shard] = Some(bell);
+            let (own, reason) = outcome.map_err(|source| StartError::Io { shard, source })?;
             features = own.to_string();
             fallback = fallback.or(reason);
         }
-        let bells: Vec<Bell> = bells.into_iter().flatten().collect();
-        let fellows = Arc::new(Fellows { loads, orders: orders.clone(), bells: bells.clone() });
+        let fellows =
+            Arc::new(Fellows { loads, orders: orders.clone(), bells: bells.clone(), control: control_bell.clone() });
         for starter in starters {
             let _ = starter.send(Arc::clone(&fellows));
         }
@@ -165,12 +174,11 @@ impl Node {
         let names = Arc::new(AtomicUsize::new(0));
         let control_stop = Arc::new(AtomicBool::new(false));
         let mut control = Control::new(rib, requests, orders.clone(), writer);
-        let (bell, stop, shown, shard_bells) =
-            (Arc::clone(&control_bell), Arc::clone(&control_stop), Arc::clone(&names), bells.clone());
+        let (stop, shown, shard_bells) = (Arc::clone(&control_stop), Arc::clone(&names), bells.clone());
         let control = std::thread::Builder::new()
             .name("slim-control".into())
             .spawn(move || {
-                crate::control::thread::run(&mut control, &bell, &shard_bells, &stop, |names| {
+                crate::control::thread::run(&mut control, &control_waker, &shard_bells, &stop, |names| {
                     shown.store(names, Ordering::Relaxed);
                 });
             })

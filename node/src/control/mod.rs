@@ -8,8 +8,8 @@ pub(crate) mod inventory;
 pub mod stats;
 pub(crate) mod thread;
 
-use crate::delta_log::DeltaWriter;
 use crate::limits::{REQUESTS_PER_PASS, SWEEP_PER_PASS};
+use crate::mesh::LogWriter;
 use crate::shard::stats::ShardReport;
 use crossbeam::channel::Sender;
 use crossbeam::queue::{ArrayQueue, SegQueue};
@@ -70,9 +70,13 @@ pub(crate) struct Control {
     rib: Rib,
     requests: Vec<Arc<ArrayQueue<Request>>>,
     orders: Vec<Orders>,
-    log: DeltaWriter,
+    log: LogWriter,
     /// Answers that leave when every shard has the version.
     unsettled: VecDeque<(Version, Vec<Order>)>,
+    /// A batch that found a shard too far behind, and the answers that go with it.
+    refused: Option<(Arc<[Delta]>, Vec<Order>)>,
+    /// Departed connections whose records are gone: their slots are free once the deltas of this pass are published.
+    freed: Vec<ConnId>,
     /// Departed connections have records left in the RIB.
     sweeping: bool,
     deltas: Vec<Delta>,
@@ -85,19 +89,12 @@ pub(crate) struct Control {
 pub(crate) enum PassOutcome {
     /// There is more to do at once.
     Busy,
-    /// Answers wait for shards to apply their logs.
-    Waiting,
-    /// Nothing to do until the next request.
+    /// Nothing to do until somebody rings: a new request, or a shard that applied its log.
     Idle,
 }
 
 impl Control {
-    pub(crate) fn new(
-        rib: Rib,
-        requests: Vec<Arc<ArrayQueue<Request>>>,
-        orders: Vec<Orders>,
-        log: DeltaWriter,
-    ) -> Self {
+    pub(crate) fn new(rib: Rib, requests: Vec<Arc<ArrayQueue<Request>>>, orders: Vec<Orders>, log: LogWriter) -> Self {
         let shards = orders.len();
         Self {
             rib,
@@ -105,6 +102,8 @@ impl Control {
             orders,
             log,
             unsettled: VecDeque::new(),
+            refused: None,
+            freed: Vec::new(),
             sweeping: false,
             deltas: Vec::new(),
             ring: vec![false; shards],
@@ -113,37 +112,75 @@ impl Control {
 
     /// Decides what waits, publishes it, and hands out what is settled.
     pub(crate) fn pass(&mut self) -> PassOutcome {
-        let mut answers = Vec::new();
         let mut taken = 0;
-        for shard in 0..self.requests.len() {
-            let queue = Arc::clone(&self.requests[shard]);
-            for _ in 0..REQUESTS_PER_PASS / self.requests.len() {
-                let Some(request) = queue.pop() else { break };
-                taken += 1;
-                self.decide(request, &mut answers);
+        // A shard that is far behind stops us from deciding more, until it has caught up.
+        if self.publish_refused() {
+            let mut answers = Vec::new();
+            for shard in 0..self.requests.len() {
+                let queue = Arc::clone(&self.requests[shard]);
+                for _ in 0..(REQUESTS_PER_PASS / self.requests.len()).max(1) {
+                    let Some(request) = queue.pop() else { break };
+                    taken += 1;
+                    self.decide(request, &mut answers);
+                }
+            }
+            self.sweep();
+            self.publish(answers);
+        }
+        while let Some(&(version, _)) = self.unsettled.front()
+            && self.log.have_all(version)
+        {
+            for answer in self.unsettled.pop_front().map(|(_, answers)| answers).unwrap_or_default() {
+                self.send(answer);
             }
         }
+        if taken > 0 || (self.sweeping && self.refused.is_none()) { PassOutcome::Busy } else { PassOutcome::Idle }
+    }
+
+    /// Publishes a batch that found the log full; true when none is left over.
+    fn publish_refused(&mut self) -> bool {
+        let Some((batch, answers)) = self.refused.take() else { return true };
+        match self.log.publish(batch) {
+            Ok(version) => {
+                self.unsettled.push_back((version, answers));
+                true
+            }
+            Err(batch) => {
+                self.refused = Some((batch, answers));
+                false
+            }
+        }
+    }
+
+    /// Publishes the deltas of a pass; its answers leave once every shard has them, in the order of the requests.
+    fn publish(&mut self, mut answers: Vec<Order>) {
+        // Every replica reads the last removal before anything of the slot's next user: the slot is free.
+        answers.extend(self.freed.drain(..).map(|conn| Order::Release { conn }));
         if !self.deltas.is_empty() {
-            let version = self.log.publish(Arc::from(std::mem::take(&mut self.deltas)));
-            self.unsettled.push_back((version, answers));
+            let batch: Arc<[Delta]> = Arc::from(self.deltas.as_slice());
+            self.deltas.clear();
+            self.refused = Some((batch, answers));
+            self.publish_refused();
         } else if !answers.is_empty() {
             // Nothing changed, but answers keep their order behind earlier ones.
             self.unsettled.push_back((self.log.version(), answers));
         }
-        while self.unsettled.front().is_some_and(|(version, _)| self.log.have_all(*version)) {
-            let Some((_, answers)) = self.unsettled.pop_front() else { break };
-            for answer in answers {
-                self.send(answer);
-            }
-        }
-        self.sweep();
-        if taken > 0 || self.sweeping {
-            PassOutcome::Busy
-        } else if self.unsettled.is_empty() {
-            PassOutcome::Idle
-        } else {
-            PassOutcome::Waiting
-        }
+    }
+
+    /// Whether a sleep should not begin: requests wait, or an answer is due.
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.requests.iter().any(|queue| !queue.is_empty())
+            || self.unsettled.front().map(|&(version, _)| version).is_some_and(|version| self.log.have_all(version))
+    }
+
+    /// Says "about to sleep"; whoever has news rings from now on.
+    pub(crate) fn park(&mut self) {
+        self.log.park();
+    }
+
+    /// Awake again.
+    pub(crate) fn unpark(&mut self) {
+        self.log.unpark();
     }
 
     fn decide(&mut self, request: Request, answers: &mut Vec<Order>) {
@@ -170,13 +207,7 @@ impl Control {
         if self.sweeping {
             let swept = self.rib.sweep(SWEEP_PER_PASS, &mut self.deltas);
             self.sweeping = !self.rib.is_swept();
-            if !self.deltas.is_empty() {
-                self.log.publish(Arc::from(std::mem::take(&mut self.deltas)));
-            }
-            // Every replica reads the last removal before anything of the slot's next user: the slot is free.
-            for conn in swept.done {
-                self.send(Order::Release { conn });
-            }
+            self.freed.extend(swept.done);
         }
     }
 
@@ -187,11 +218,6 @@ impl Control {
         };
         self.orders[shard].push(order);
         self.ring[shard] = true;
-    }
-
-    /// Parked shards whose log grew long.
-    pub(crate) fn behind(&self) -> Vec<usize> {
-        self.log.behind().collect()
     }
 
     /// How many names are subscribed now.

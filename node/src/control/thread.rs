@@ -1,30 +1,22 @@
 //! The thread that drives [`Control`].
 
 use super::{Control, PassOutcome};
-use crate::wake::Bell;
-use std::sync::Arc;
+use crate::mesh::Doorbell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
 use std::time::Duration;
 
-/// Longest sleep while answers wait for shards: a shard that applies its log rings only when asked to.
-const WAITING_NAP: Duration = Duration::from_micros(50);
+/// Longest sleep: nothing depends on it but the age of published figures.
+const NAP: Duration = Duration::from_secs(1);
 
-/// Longest sleep when nothing waits.
-const IDLE_NAP: Duration = Duration::from_secs(1);
-
-/// The bell shards ring when they left a request; a thread parks on it.
+/// Wakes the control thread, once it runs.
 #[derive(Debug, Default)]
-pub(crate) struct ControlBell {
-    rung: AtomicBool,
-    thread: std::sync::OnceLock<std::thread::Thread>,
-}
+pub(crate) struct ControlWaker(OnceLock<Thread>);
 
-impl ControlBell {
-    /// Wakes control if it sleeps; cheap when it was rung already.
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
+impl ControlWaker {
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.0.get() {
             thread.unpark();
         }
     }
@@ -33,32 +25,26 @@ impl ControlBell {
 /// Runs control until `stop` is set.
 pub(crate) fn run(
     control: &mut Control,
-    bell: &ControlBell,
-    shards: &[Bell],
+    waker: &ControlWaker,
+    shards: &[Doorbell],
     stop: &AtomicBool,
     publish: impl Fn(usize),
 ) {
-    let _ = bell.thread.set(std::thread::current());
+    let _ = waker.0.set(std::thread::current());
     while !stop.load(Ordering::Acquire) {
-        bell.rung.store(false, Ordering::SeqCst);
         let outcome = control.pass();
         for (shard, ring) in control.ring.iter_mut().enumerate() {
             if std::mem::take(ring) {
                 shards[shard].ring();
             }
         }
-        for shard in control.behind() {
-            shards[shard].ring_always();
-        }
         publish(control.names());
-        match outcome {
-            PassOutcome::Busy => {}
-            PassOutcome::Waiting if !bell.rung.load(Ordering::SeqCst) => std::thread::park_timeout(WAITING_NAP),
-            PassOutcome::Idle if !bell.rung.load(Ordering::SeqCst) => std::thread::park_timeout(IDLE_NAP),
-            PassOutcome::Waiting | PassOutcome::Idle => {}
+        if outcome == PassOutcome::Idle {
+            control.park();
+            if !control.has_work() && !stop.load(Ordering::Acquire) {
+                std::thread::park_timeout(NAP);
+            }
+            control.unpark();
         }
     }
 }
-
-/// The control thread's handle, for those who ring it.
-pub(crate) type SharedBell = Arc<ControlBell>;

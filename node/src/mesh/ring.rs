@@ -151,6 +151,12 @@ impl<B> Producer<B> {
         self.find_room(class, octets).is_ok()
     }
 
+    /// Whether one more body would find room; the record that goes with it is another question.
+    #[must_use]
+    pub fn has_room_for_body(&self) -> bool {
+        !self.shared.bodies.is_full()
+    }
+
     /// Octets the consumer has not let go of, as far as known.
     #[must_use]
     pub fn used_octets(&self) -> usize {

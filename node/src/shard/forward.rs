@@ -163,11 +163,13 @@ impl Core {
             return Flow::Next;
         }
         shards.remove(self.index);
-        if let Some(shard) = shards.iter().find(|&shard| self.mesh.is_full(usize::from(shard))) {
+        if let Some(shard) = shards.iter().find(|&shard| self.mesh.is_full(usize::from(shard), outgoing.message.len()))
+        {
             return Flow::Park(Wait::Shard(shard), start, true);
         }
         for shard in shards.iter() {
-            self.mesh.send_all(from, filter, usize::from(shard), outgoing);
+            let sent = self.mesh.send_all(from, filter, usize::from(shard), outgoing);
+            debug_assert!(sent, "one producer: what had room still has");
             self.counters.mesh_out += 1;
         }
         if single_batch {

@@ -18,35 +18,33 @@ mod transmit;
 
 use self::core::{Action, Core};
 use self::stats::{Published, ShardReport};
-use crate::control::thread::SharedBell;
 use crate::control::{Order, Orders, Request, RequestKind};
-use crate::delta_log::DeltaReader;
 use crate::io::{Block, Done, Ended, Io, Key};
 use crate::limits::{DELTAS_PER_TURN, TICK};
-use crate::wake::Bell;
+use crate::mesh::{Doorbell, LogReader};
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What shards know of each other: how busy each is, and how to wake it.
 pub(crate) struct Fellows {
     pub(crate) loads: Arc<[AtomicUsize]>,
     pub(crate) orders: Vec<Orders>,
-    pub(crate) bells: Vec<Bell>,
+    pub(crate) bells: Vec<Doorbell>,
+    /// Control's.
+    pub(crate) control: Doorbell,
 }
 
 /// One shard with its kernel door.
 pub(crate) struct Shard<I: Io> {
     pub(crate) core: Core,
     pub(crate) io: I,
-    deltas: DeltaReader,
+    deltas: LogReader,
     orders: Orders,
     fellows: Arc<Fellows>,
-    control: SharedBell,
-    sleeping: Arc<AtomicBool>,
     published: Arc<Published>,
     done: VecDeque<Done>,
     next_tick: Instant,
@@ -55,11 +53,9 @@ pub(crate) struct Shard<I: Io> {
 
 /// What a shard is built from, besides its core and kernel door.
 pub(crate) struct ShardParts {
-    pub(crate) deltas: DeltaReader,
+    pub(crate) deltas: LogReader,
     pub(crate) orders: Orders,
     pub(crate) fellows: Arc<Fellows>,
-    pub(crate) control: SharedBell,
-    pub(crate) sleeping: Arc<AtomicBool>,
     pub(crate) published: Arc<Published>,
     pub(crate) now: Instant,
 }
@@ -79,8 +75,6 @@ impl<I: Io> Shard<I> {
             deltas: parts.deltas,
             orders: parts.orders,
             fellows: parts.fellows,
-            control: parts.control,
-            sleeping: parts.sleeping,
             published: parts.published,
             done: VecDeque::new(),
             next_tick: parts.now + TICK,
@@ -276,9 +270,9 @@ impl<I: Io> Shard<I> {
             self.core.control_bell = true;
         }
         if std::mem::take(&mut self.core.control_bell) {
-            self.control.ring();
+            self.fellows.control.ring();
         }
-        self.core.mesh.ring(&self.fellows.bells);
+        self.core.mesh.publish(&self.fellows.bells);
     }
 
     fn tick(&mut self, now: Instant) {
@@ -293,13 +287,14 @@ impl<I: Io> Shard<I> {
         if !self.core.ready.is_empty()
             || !self.core.farewells.is_empty()
             || !self.core.touched.is_empty()
-            || !self.deltas.is_empty()
+            || self.deltas.has_more()
             || self.core.mesh.has_input()
         {
             return Some(Duration::ZERO);
         }
         let tick = (!self.core.aging.is_empty() || self.core.draining || self.stopping).then_some(self.next_tick);
-        let retry = (!self.core.parked_elsewhere.is_empty()).then_some(now + Duration::from_millis(1));
+        let retry = (!self.core.parked_elsewhere.is_empty() || self.core.mesh.has_unsaid())
+            .then_some(now + Duration::from_millis(1));
         let soonest = [self.core.timers.next(), tick, retry].into_iter().flatten().min();
         soonest.map(|at| at.saturating_duration_since(now))
     }
@@ -309,17 +304,18 @@ impl<I: Io> Shard<I> {
         if wait == Some(Duration::ZERO) {
             return self.io.enter(wait, &mut self.done);
         }
-        self.sleeping.store(true, Ordering::SeqCst);
         self.deltas.park();
-        fence(Ordering::SeqCst);
-        let wait = if self.orders.is_empty() && self.deltas.is_empty() && !self.core.mesh.has_input() {
+        let wait = if self.orders.is_empty() && !self.deltas.has_more() && !self.core.mesh.has_input() {
             wait
         } else {
             Some(Duration::ZERO)
         };
         let outcome = self.io.enter(wait, &mut self.done);
-        self.sleeping.store(false, Ordering::SeqCst);
-        self.deltas.unpark();
+        let (fib, counters) = (&mut self.core.fib, &mut self.core.counters);
+        self.deltas.resume(|delta| {
+            counters.deltas += 1;
+            fib.apply(delta);
+        });
         outcome
     }
 }
