@@ -1,4 +1,4 @@
-//! Checks the form of what a node passes on unread: content, session header, metadata.
+//! Checks the form of what a node passes on unread, content and metadata; and the checks all readers share.
 
 use super::fields::{Kind, Schema};
 use crate::error::WireError;
@@ -39,4 +39,48 @@ pub(crate) fn check(message: &[u8], schema: &'static Schema, depth: u32) -> Resu
         }
     }
     Ok(())
+}
+
+/// Steps over a field no arm knew: one above `last` is unknown, any other has the wrong wire type.
+#[cold]
+pub(super) fn unknown(
+    walk: &mut Walk<'_>,
+    key: u32,
+    last: u32,
+    within: &'static str,
+    depth: u32,
+) -> Result<(), WireError> {
+    let field = key >> 3;
+    if field <= last {
+        return Err(WireError::WrongWireType { within, field });
+    }
+    walk.skip(key, depth)
+}
+
+/// Which fields were there already.
+pub(super) struct Seen {
+    bits: u32,
+    within: &'static str,
+}
+
+impl Seen {
+    #[inline(always)]
+    pub(super) fn new(within: &'static str) -> Self {
+        Self { bits: 0, within }
+    }
+
+    #[inline(always)]
+    pub(super) fn once(&mut self, field: u32) -> Result<(), WireError> {
+        let bit = 1 << field;
+        if self.bits & bit != 0 {
+            return Err(WireError::Repeated { within: self.within, field });
+        }
+        self.bits |= bit;
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn has(&self, field: u32) -> bool {
+        self.bits & 1 << field != 0
+    }
 }

@@ -7,6 +7,8 @@ mod build;
 mod check;
 pub mod fields;
 mod parse;
+mod parse_link;
+mod parse_name;
 mod rewrite;
 mod view;
 
