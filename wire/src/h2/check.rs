@@ -40,6 +40,12 @@ pub(super) fn request(list: &FieldList) -> Result<Opening, Malformed> {
     if authority.is_some_and(|authority| !is_authority(authority)) {
         return Err(":authority with user information or octets a URI cannot have");
     }
+    let host = list.fields().get("host");
+    if let (Some(authority), Some(host)) = (authority, host)
+        && !is_same_host(authority, host, scheme)
+    {
+        return Err("host differs from :authority");
+    }
     if method == b"CONNECT" {
         return match (scheme, path, authority) {
             (None, None, Some(_)) => Ok(Opening { content_length, status: 0 }),
@@ -157,6 +163,17 @@ fn is_authority(octets: &[u8]) -> bool {
     octets.iter().all(|c| matches!(c, 0x21..=0x7e) && !b"@/?#\\".contains(c))
 }
 
+/// Whether both name one entity: letters of any case, the scheme's own port said or left out. Source: RFC 9113 §8.3.1.
+fn is_same_host(authority: &[u8], host: &[u8], scheme: Option<&[u8]>) -> bool {
+    let port: &[u8] = match scheme {
+        Some(b"http") => b":80",
+        Some(b"https") => b":443",
+        _ => b"",
+    };
+    let bare = |octets| -> &[u8] { <[u8]>::strip_suffix(octets, port).unwrap_or(octets) };
+    bare(authority).eq_ignore_ascii_case(bare(host))
+}
+
 /// Source: RFC 9110 §8.6.
 fn decimal(octets: &[u8]) -> Option<u64> {
     if octets.is_empty() {
@@ -195,7 +212,7 @@ mod tests {
             ("transfer-encoding=chunked", false), ("upgrade=h2c", false), ("te=gzip", false), ("te=trailers, gzip", false),
             ("content-length=", false), ("content-length=-1", false), ("content-length=5|content-length=6", false),
             ("content-length=99999999999999999999", false), ("x=y|:path=/", false), (":path=/", false), (":status=200", false),
-            (":protocol=websocket", false),
+            (":protocol=websocket", false), ("host=A:1", true), ("host=b:1", false), ("host=a", false),
         ] {
             assert_eq!(request(&list(&format!("{GET}|{fields}"))).is_ok(), is_good, "{fields}");
         }
@@ -212,6 +229,7 @@ mod tests {
             (":method=GET|:scheme=http|:path=*", false), (":method=GET|:scheme=http|:path=/a b", false),
             (":method=G T|:scheme=http|:path=/", false), (":method=|:scheme=http|:path=/", false),
             (":method=GET|:scheme=1http|:path=/", false), (":method=GET|:scheme=http|:path=/|:authority=u@a", false),
+            (":method=GET|:scheme=http|:path=/|:authority=a|host=a:80", true), (":method=GET|:scheme=http|:path=/|host=a", true),
             (":method=CONNECT|:authority=a:1|:path=/", false), (":method=CONNECT", false),
         ] {
             assert_eq!(request(&list(fields)).is_ok(), is_good, "{fields}");

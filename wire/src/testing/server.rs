@@ -18,7 +18,7 @@ struct Answer {
 /// A server without a socket: octets in, octets out.
 ///
 /// `/echo` sends back data and trailers as they come, as fast as the windows allow; `/octets/N` answers with N octets;
-/// anything else with `ok`, once the request is complete.
+/// anything else with `hello`, once the request is complete.
 #[derive(Debug)]
 pub struct Server {
     recv: Recv,
@@ -91,7 +91,7 @@ impl Server {
                 let body = match octets {
                     _ if is_echo => Vec::new(),
                     Some(octets) => (0..=255).cycle().take(octets).collect(),
-                    None => b"ok".to_vec(),
+                    None => b"hello".to_vec(),
                 };
                 self.send.open(stream);
                 self.send.headers(stream, [(&b":status"[..], &b"200"[..])], false, &mut self.out);

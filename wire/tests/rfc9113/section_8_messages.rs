@@ -66,6 +66,15 @@ fn a_request_has_method_scheme_and_path() {
     check(&[(":scheme", "http"), GET[0], GET[1], GET[2]]);
 }
 
+/// §8.3.1: a host field that names another entity than :authority makes a request malformed.
+#[test]
+fn host_is_the_authority() {
+    check_get_and(&[("host", "elsewhere")]);
+    let mut dialogue = open();
+    dialogue.say_request(1, flag::END_STREAM, &[("host", "localhost")]);
+    dialogue.expect_answer(1);
+}
+
 /// §8.5: CONNECT has neither scheme nor path.
 #[test]
 fn connect_has_an_authority_only() {
