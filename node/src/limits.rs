@@ -19,6 +19,10 @@ pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 /// Subscribe and unsubscribe requests of one connection that wait for their ack; then its stream waits too.
 pub(crate) const REQUESTS_UNACKED_MAX: u32 = 1024;
 
+/// The longest message whose octets are waited for although it will be discarded; a longer announcement ends the stream,
+/// because a link that has to be silent for gigabytes is as good as mute.
+pub(crate) const DISCARDED_OCTETS_MAX: u32 = 64 * 1024 * 1024;
+
 /// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.
 pub(crate) const FILL_OCTETS_MAX: usize = 256 * 1024;
 

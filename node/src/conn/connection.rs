@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) pressure: Pressure,
     pub(crate) stall_logged: bool,
     pub(crate) mac_failure_logged: bool,
+    pub(crate) oversize_logged: bool,
+    pub(crate) malformed_logged: bool,
     /// Connections of this shard that are parked because of this one.
     pub(crate) waiters: Vec<ConnId>,
     /// Requests handed to control and not settled yet.
@@ -108,6 +110,8 @@ impl Connection {
             pressure: Pressure::Open,
             stall_logged: false,
             mac_failure_logged: false,
+            oversize_logged: false,
+            malformed_logged: false,
             waiters: Vec::new(),
             requests: 0,
             parked: None,

@@ -190,21 +190,22 @@ impl Core {
                     Flow::Ended => return,
                 },
                 Ok(Some(Item::Oversize { length })) => {
-                    self.counters.drop_oversize += 1;
-                    warn!(
-                        connection = conn_slot,
-                        length,
-                        limit = self.settings.message_octets_max,
-                        "oversize message discarded"
-                    );
+                    self.oversize(conn_slot, conn_generation, length);
+                    if length > limits::DISCARDED_OCTETS_MAX {
+                        let limit = self.settings.message_octets_max;
+                        let text = format!("gRPC message of {length} octets announced, limit {limit}");
+                        ended = Some((Status::RESOURCE_EXHAUSTED, text));
+                        break;
+                    }
                 }
                 Err(error) => {
                     ended = Some(match error {
                         GrpcError::Compressed => {
-                            (Status::UNIMPLEMENTED, "compressed gRPC messages are not supported: send flag 0")
+                            (Status::UNIMPLEMENTED, "compressed gRPC messages are not supported: send flag 0".into())
                         }
-                        GrpcError::BadFlag(_) => {
-                            (Status::INVALID_ARGUMENT, "gRPC message prefix: flag is neither 0 nor 1")
+                        GrpcError::BadFlag(flag) => {
+                            let text = format!("gRPC message prefix: flag {flag} is neither 0 nor 1");
+                            (Status::INVALID_ARGUMENT, text)
                         }
                     });
                     break;
@@ -212,7 +213,7 @@ impl Core {
             }
         }
         if let Some((status, text)) = ended {
-            self.end_connection(conn_slot, conn_generation, status, text);
+            self.end_connection(conn_slot, conn_generation, status, &text);
             return;
         }
         let parked_octets =
@@ -227,6 +228,16 @@ impl Core {
         self.credit_stream(slot, generation, rx, stream, consumed as u32);
     }
 
+    /// Counts a message over the limit; the first of a connection is logged.
+    fn oversize(&mut self, slot: u32, generation: u32, length: u32) {
+        self.counters.drop_oversize += 1;
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        if !std::mem::replace(&mut connection.oversize_logged, true) {
+            let limit = self.settings.message_octets_max;
+            warn!(connection = %connection.id, length, limit, "oversize message discarded (said once per connection)");
+        }
+    }
+
     /// One whole SLIM message of a connection.
     fn message(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) -> Flow {
         self.counters.messages_in += 1;
@@ -236,7 +247,10 @@ impl Core {
             Ok(view) => view,
             Err(error) if up => {
                 self.counters.drop_malformed += 1;
-                tracing::debug!(connection = slot, %error, "malformed message skipped");
+                let Some(connection) = self.connections.get_mut(slot, generation) else { return Flow::Ended };
+                if !std::mem::replace(&mut connection.malformed_logged, true) {
+                    warn!(connection = %connection.id, %error, "malformed message skipped (said once per connection)");
+                }
                 return Flow::Next;
             }
             Err(error) => {
