@@ -10,7 +10,8 @@ use slimline_wire::message::{
     build_link, build_publish, build_subscribe, build_unsubscribe, parse, rewrite,
 };
 use slimline_wire::{ConnType, NameId};
-use std::collections::{HashMap, VecDeque};
+use socket2::{Domain, Socket, Type};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -48,6 +49,18 @@ pub enum Said {
 }
 
 impl Said {
+    /// The stream it is about; `None` for the whole transport.
+    pub fn stream(&self) -> Option<u32> {
+        match *self {
+            Self::Headers { stream, .. }
+            | Self::Trailers { stream, .. }
+            | Self::Message { stream, .. }
+            | Self::Data { stream, .. }
+            | Self::Reset { stream, .. } => Some(stream),
+            Self::GoAway { .. } | Self::Closed => None,
+        }
+    }
+
     /// A field of headers or trailers.
     pub fn field(&self, name: &str) -> Option<&str> {
         let (Self::Headers { fields, .. } | Self::Trailers { fields, .. }) = self else { return None };
@@ -64,10 +77,36 @@ pub struct Client {
     said: VecDeque<Said>,
     out: Vec<u8>,
     next_stream: u32,
-    /// While false, windows are not given back: a reader that stopped reading.
-    pub credits: bool,
+    /// While false, the transport's window is not given back.
+    pub credits_transport: bool,
+    /// While false, streams' windows are not given back: a reader that reads no more of any stream.
+    pub credits_streams: bool,
+    /// Streams whose window is not given back.
+    pub withheld: HashSet<u32>,
+    /// DATA octets each stream was sent.
+    pub received: HashMap<u32, u64>,
+    /// The last octets the node sent: where a test looks for texts that events leave out.
+    pub tail: Vec<u8>,
     closed: bool,
 }
+
+/// How a client differs from an SDK.
+#[derive(Clone)]
+pub struct Manner {
+    pub limits: Limits,
+    /// SO_RCVBUF, where it should be small.
+    pub receive_octets: Option<usize>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        let limits = Limits { initial_window: 2_097_152, transport_window: 5_242_880, ..Limits::default() };
+        Self { limits, receive_octets: None }
+    }
+}
+
+/// How much of what the node said last is kept.
+const TAIL_OCTETS: usize = 1024;
 
 /// A negotiated link on one stream.
 pub struct Link {
@@ -79,18 +118,32 @@ pub struct Link {
 impl Client {
     /// Connects and exchanges prefaces.
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the node accepts");
+        Self::with(address, &Manner::default())
+    }
+
+    /// As [`Client::connect`], in another manner.
+    pub fn with(address: SocketAddr, manner: &Manner) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        if let Some(octets) = manner.receive_octets {
+            socket.set_recv_buffer_size(octets).expect("SO_RCVBUF");
+        }
+        socket.connect(&address.into()).expect("the node accepts");
+        let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("nodelay");
-        let limits = Limits { initial_window: 2_097_152, transport_window: 5_242_880, ..Limits::default() };
+        let limits = &manner.limits;
         let mut client = Self {
             socket,
-            send: Send::new(Role::Client, &limits),
-            recv: Recv::new(Role::Client, &limits),
+            send: Send::new(Role::Client, limits),
+            recv: Recv::new(Role::Client, limits),
             deframers: HashMap::new(),
             said: VecDeque::new(),
             out: Vec::new(),
             next_stream: 1,
-            credits: true,
+            credits_transport: true,
+            credits_streams: true,
+            withheld: HashSet::new(),
+            received: HashMap::new(),
+            tail: Vec::new(),
             closed: false,
         };
         client.send.start(&mut client.out);
@@ -141,8 +194,8 @@ impl Client {
             false,
         );
         self.deframers.insert(stream.get(), Deframer::new(64 << 20));
-        match self.next() {
-            Said::Headers { stream: on, fields, end: false } if on == stream.get() => {
+        match self.next_on(stream) {
+            Said::Headers { fields, end: false, .. } => {
                 assert!(fields.contains(&(":status".into(), "200".into())), "{fields:?}");
             }
             other => panic!("expected response headers at once, got {other:?}"),
@@ -157,30 +210,57 @@ impl Client {
 
     /// As [`Client::link`], saying who we are.
     pub fn link_as(&mut self, kind: ConnType, link_id: &str, node_id: &str, deployment: &str) -> Link {
-        let stream = self.open_channel();
         let initiator = Initiator::new(false).expect("random numbers");
-        let mut message = Vec::new();
-        build_link(
-            &LinkNegotiation {
-                link_id,
-                slim_version: "3.4.6",
-                is_reply: false,
-                ecdh_public_key: initiator.public(),
-                connection_type: kind,
-                node_id,
-                deployment_name: deployment,
-                kem_payload: None,
-            },
-            &mut message,
-        );
-        self.message(stream, &message);
-        let reply = self.expect_message(stream);
+        let request = LinkNegotiation {
+            link_id,
+            node_id,
+            deployment_name: deployment,
+            connection_type: kind,
+            ecdh_public_key: initiator.public(),
+            ..LINK
+        };
+        self.negotiate(&request, Some(&initiator))
+    }
+
+    /// A link with a post-quantum key.
+    pub fn link_hybrid(&mut self, link_id: &str) -> Link {
+        let initiator = Initiator::new(true).expect("random numbers");
+        let request = LinkNegotiation {
+            link_id,
+            ecdh_public_key: initiator.public(),
+            kem_payload: initiator.kem_public().map(|public| &public[..]),
+            ..LINK
+        };
+        self.negotiate(&request, Some(&initiator))
+    }
+
+    /// A link without a key, which only a lax node takes.
+    pub fn link_keyless(&mut self, kind: ConnType) -> Link {
+        self.negotiate(&LinkNegotiation { link_id: "keyless", connection_type: kind, ..LINK }, None)
+    }
+
+    fn negotiate(&mut self, request: &LinkNegotiation<'_>, initiator: Option<&Initiator>) -> Link {
+        let (stream, reply) = self.ask_for_link(request);
         let MessageView::Link(reply) = parse(&reply).expect("a readable reply") else { panic!("not a link reply") };
         assert!(reply.is_reply);
-        assert_eq!(reply.link_id, link_id);
-        assert_eq!(reply.connection_type, kind, "the kind is echoed");
-        let key = initiator.finish(link_id, &reply).expect("a key");
-        Link { stream, link_id: link_id.to_owned(), mac: Some(HeaderMac::new(&key, link_id)) }
+        assert_eq!(reply.link_id, request.link_id);
+        assert_eq!(reply.connection_type, request.connection_type, "the kind is echoed");
+        assert_eq!(reply.kem_payload.is_some(), request.kem_payload.is_some(), "hybrid if and only if asked for");
+        assert_eq!(reply.ecdh_public_key.len(), if initiator.is_some() { 32 } else { 0 });
+        let mac = initiator.map(|initiator| {
+            let key = initiator.finish(request.link_id, &reply).expect("a key");
+            HeaderMac::new(&key, request.link_id)
+        });
+        Link { stream, link_id: request.link_id.to_owned(), mac }
+    }
+
+    /// Opens a channel, asks for a link and gives the reply.
+    pub fn ask_for_link(&mut self, request: &LinkNegotiation<'_>) -> (StreamId, Vec<u8>) {
+        let stream = self.open_channel();
+        let mut message = Vec::new();
+        build_link(request, &mut message);
+        self.message(stream, &message);
+        (stream, self.expect_message(stream))
     }
 
     /// Sends one gRPC-framed message, in as many pieces as windows ask for.
@@ -285,12 +365,38 @@ impl Client {
         }
     }
 
-    /// The next message on `stream`; anything else fails the test.
+    /// The next thing the node says on `stream` or about the whole transport; what it says on others is kept.
+    pub fn next_on(&mut self, stream: StreamId) -> Said {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let concerns = |said: &Said| said.stream().is_none_or(|on| on == stream.get());
+            if let Some(at) = self.said.iter().position(concerns) {
+                return self.said.remove(at).expect("just found");
+            }
+            if self.closed {
+                return Said::Closed;
+            }
+            assert!(Instant::now() < deadline, "the node said nothing on {stream:?} for {PATIENCE:?}");
+            self.pump(Duration::from_millis(50));
+        }
+    }
+
+    /// The next message on `stream`; anything else on it fails the test.
     pub fn expect_message(&mut self, stream: StreamId) -> Vec<u8> {
-        match self.next() {
-            Said::Message { stream: on, octets } if on == stream.get() => octets,
+        match self.next_on(stream) {
+            Said::Message { octets, .. } => octets,
             other => panic!("expected a message on {stream:?}, got {other:?}"),
         }
+    }
+
+    /// Messages that have arrived on `stream` and were not asked for yet.
+    pub fn waiting_on(&self, stream: StreamId) -> usize {
+        self.said.iter().filter(|said| matches!(said, Said::Message { stream: on, .. } if *on == stream.get())).count()
+    }
+
+    /// The text of the last GOAWAY, or whatever else the node said last.
+    pub fn last_words(&self) -> String {
+        String::from_utf8_lossy(&self.tail).into_owned()
     }
 
     /// The payload of the next publish on `link`, its header MAC checked.
@@ -313,10 +419,10 @@ impl Client {
     /// The trailers that end `stream`: (grpc-status, grpc-message). Messages before them are skipped.
     pub fn expect_end(&mut self, stream: StreamId) -> (u32, String) {
         loop {
-            match self.next() {
+            match self.next_on(stream) {
                 said @ (Said::Trailers { .. } | Said::Headers { end: true, .. }) => {
                     let status = said.field("grpc-status").expect("a status").parse().expect("a number");
-                    return (status, said.field("grpc-message").unwrap_or_default().replace("%20", " "));
+                    return (status, percent_decode(said.field("grpc-message").unwrap_or_default()));
                 }
                 Said::Message { .. } | Said::Data { .. } => {}
                 other => panic!("expected the end of {stream:?}, got {other:?}"),
@@ -358,6 +464,8 @@ impl Client {
 
     fn take(&mut self, mut input: &[u8]) {
         let now = Instant::now();
+        self.tail.extend_from_slice(&input[input.len().saturating_sub(TAIL_OCTETS)..]);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL_OCTETS));
         loop {
             let event = match self.recv.next(now, &mut input) {
                 Ok(Some(event)) => event,
@@ -374,13 +482,17 @@ impl Client {
                     self.said.push_back(Said::Trailers { stream: stream.get(), fields });
                 }
                 Event::Data { stream, octets, flow_octets, end_stream } => {
-                    if self.credits {
-                        if let Some(increment) = self.recv.credit_stream(stream, flow_octets) {
-                            self.send.write_window_update(stream, increment, &mut self.out);
-                        }
-                        if let Some(increment) = self.recv.credit_transport(flow_octets) {
-                            self.send.write_window_update(StreamId::TRANSPORT, increment, &mut self.out);
-                        }
+                    *self.received.entry(stream.get()).or_default() += octets.len() as u64;
+                    if self.credits_streams
+                        && !self.withheld.contains(&stream.get())
+                        && let Some(increment) = self.recv.credit_stream(stream, flow_octets)
+                    {
+                        self.send.write_window_update(stream, increment, &mut self.out);
+                    }
+                    if self.credits_transport
+                        && let Some(increment) = self.recv.credit_transport(flow_octets)
+                    {
+                        self.send.write_window_update(StreamId::TRANSPORT, increment, &mut self.out);
                     }
                     match self.deframers.get_mut(&stream.get()) {
                         None => {
@@ -416,6 +528,18 @@ impl Client {
         }
     }
 }
+
+/// A request for a link with everything left open.
+pub const LINK: LinkNegotiation<'static> = LinkNegotiation {
+    link_id: "link",
+    slim_version: "3.4.6",
+    is_reply: false,
+    ecdh_public_key: &[],
+    connection_type: ConnType::Edge,
+    node_id: "test-node",
+    deployment_name: "",
+    kem_payload: None,
+};
 
 impl Link {
     /// A signed Subscribe or Unsubscribe of `name` for ourselves.
@@ -456,14 +580,31 @@ impl Link {
         signed
     }
 
-    fn check(&mut self, header: &Header<'_>) {
+    /// Writes this link's tag over the placeholder in a message's header; every other octet stays as it is, hop fields
+    /// and unusual encodings included.
+    pub fn sign_in_place(&mut self, message: &mut [u8]) {
+        let mac = self.mac.as_mut().expect("a key");
+        let view = parse(message).expect("our own message");
+        let header = view.header().expect("a message with a header");
+        let place = header.header_mac.expect("a placeholder").as_ptr() as usize - message.as_ptr() as usize;
+        let tag = mac.tag(header, header.ttl, HopFields::AsReceived);
+        message[place..place + tag.len()].copy_from_slice(&tag);
+    }
+
+    pub fn check(&mut self, header: &Header<'_>) {
         if let Some(mac) = &mut self.mac {
             assert!(mac.verify(header), "the node signs what it forwards");
         }
     }
 }
 
-fn header<'a>(from: [&'a str; 3], from_id: NameId, to: [&'a str; 3], to_id: NameId, fanout: u32) -> HeaderParts<'a> {
+pub fn header<'a>(
+    from: [&'a str; 3],
+    from_id: NameId,
+    to: [&'a str; 3],
+    to_id: NameId,
+    fanout: u32,
+) -> HeaderParts<'a> {
     HeaderParts {
         source: NameParts::of(from, from_id),
         destination: NameParts::of(to, to_id),
@@ -481,6 +622,16 @@ fn header<'a>(from: [&'a str; 3], from_id: NameId, to: [&'a str; 3], to_id: Name
 fn owned<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<(String, String)> {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     fields.map(|(name, value)| (text(name), text(value))).collect()
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        out.push(u8::from_str_radix(&part[..2], 16).expect("two hex digits"));
+        out.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(out).expect("UTF-8")
 }
 
 /// The application payload of a publish, found without our own parser.

@@ -1,7 +1,9 @@
 //! What tests over real sockets share: a node in this process, and a client that can also misbehave.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers written out octet by octet")]
 
 pub mod client;
+pub mod octets;
 
 use slimline_node::{Counters, Node};
 use std::net::SocketAddr;
@@ -24,12 +26,18 @@ impl TestNode {
 
     /// As [`TestNode::start`], with YAML added to the `slimline` block and to the server entry (both indented by us).
     pub fn with(shards: u16, slimline: &str, server: &str) -> Self {
+        Self::with_service(shards, slimline, server, "")
+    }
+
+    /// As [`TestNode::with`], with YAML added to the service entry too.
+    pub fn with_service(shards: u16, slimline: &str, server: &str, service: &str) -> Self {
         let indent = |text: &str, by: usize| -> String {
             text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
         };
         let text = format!(
-            "slimline:\n  shards: {shards}\n  io:\n    ring_entries: 256\n    recv_buf_count: 16\n{}services:\n  slim/0:\n    dataplane:\n      servers:\n        - endpoint: \"127.0.0.1:0\"\n          tls: {{insecure: true}}\n{}",
+            "slimline:\n  shards: {shards}\n  io:\n    ring_entries: 256\n    recv_buf_count: 16\n{}services:\n  slim/0:\n{}    dataplane:\n      servers:\n        - endpoint: \"127.0.0.1:0\"\n          tls: {{insecure: true}}\n{}",
             indent(slimline, 2),
+            indent(service, 4),
             indent(server, 10)
         );
         let config =
