@@ -56,9 +56,19 @@ impl FieldList {
     pub(super) fn clear(&mut self) {
         self.octets.clear();
         self.spans.clear();
-        self.octets.shrink_to(KEPT_OCTETS);
-        self.spans.shrink_to(KEPT_OCTETS / FIELD_OVERHEAD as usize);
         self.size = 0;
+        self.release();
+    }
+
+    /// Gives back the room of a list that was large, and the list with it; small ones stay.
+    pub(super) fn release(&mut self) {
+        if self.octets.capacity() > KEPT_OCTETS {
+            self.octets = Vec::new();
+            self.spans.clear();
+        }
+        if self.spans.capacity() > KEPT_OCTETS / FIELD_OVERHEAD as usize {
+            self.spans = Vec::new();
+        }
     }
 
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {

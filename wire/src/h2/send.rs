@@ -32,8 +32,11 @@ const UPDATES_AT_START: u32 = 1000;
 const UPDATES_PER_STREAM: u32 = 16;
 
 /// WINDOW_UPDATEs that each [`Send::begin_data`] entitles to: one for the stream, one for the transport, and as many
-/// again for peers that read in small pieces.
+/// again for peers that are generous with them.
 const UPDATES_PER_DATA: u32 = 4;
+
+/// Octets of data that entitle to one more, for peers that read in small pieces.
+const OCTETS_PER_UPDATE: u32 = 1024;
 
 /// Most WINDOW_UPDATEs a peer may save up.
 const UPDATES_MAX: u32 = 1 << 18;
@@ -310,7 +313,8 @@ impl Send {
         }
         *window -= wanted;
         self.window -= wanted;
-        self.updates_left = (self.updates_left + UPDATES_PER_DATA).min(UPDATES_MAX);
+        let earned = UPDATES_PER_DATA + octets / OCTETS_PER_UPDATE;
+        self.updates_left = (self.updates_left + earned).min(UPDATES_MAX);
         self.data_sent = self.data_sent.saturating_add(1);
         let start = out.len();
         if self.tail.end == start

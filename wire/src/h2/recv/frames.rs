@@ -17,6 +17,7 @@ impl Recv {
         now: Instant,
         head: Head,
     ) -> Result<Option<Event<'static, 'static>>, TransportError> {
+        self.list.release(); // whoever asked for its fields has seen them
         if head.length > self.limits.max_frame_size {
             return Err(TransportError::frame_size("frame longer than SETTINGS_MAX_FRAME_SIZE"));
         }

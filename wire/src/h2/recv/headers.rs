@@ -75,6 +75,9 @@ impl Recv {
             HpackError::Bomb => TransportError::calm(error.reason()),
             _ => TransportError::new(Code::COMPRESSION_ERROR, error.reason()),
         })?;
+        if self.list.is_too_long() {
+            self.list.release(); // nobody will look at it
+        }
         let id = block.stream;
         if let Some(stream) = self.streams.get(id) {
             let phase = stream.phase;
