@@ -4,6 +4,7 @@ use slimline_config::Listen;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// A listening socket and where it can be reached.
 #[derive(Debug)]
@@ -21,6 +22,26 @@ pub struct ListenError {
     source: io::Error,
 }
 
+/// How long a busy port is tried again: the kernel takes down a killed process's rings after the process itself is gone,
+/// and a supervisor that restarts at once would find the port still taken.
+const BUSY_PORT_PATIENCE: Duration = Duration::from_secs(1);
+
+fn bind_patiently(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    let deadline = Instant::now() + BUSY_PORT_PATIENCE;
+    let mut told = false;
+    loop {
+        match socket.bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(?address, "address in use: trying again for a second");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Opens a listener. A stale socket file is removed first, a live one never (somebody answers on it).
 ///
 /// Errors: the step that failed (`bind error` as upstream says it), with the system's reason as source.
@@ -30,7 +51,7 @@ pub(crate) fn listen(at: &Listen, backlog: u32) -> Result<Listener, ListenError>
         Listen::Tcp(address) => {
             let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None).map_err(failed("socket"))?;
             socket.set_reuse_address(true).map_err(failed("socket"))?;
-            socket.bind(&SockAddr::from(*address)).map_err(failed("bind"))?;
+            bind_patiently(&socket, &SockAddr::from(*address)).map_err(failed("bind"))?;
             socket
         }
         Listen::Unix(path) => {
@@ -58,4 +79,37 @@ pub(crate) fn listen(at: &Listen, backlog: u32) -> Result<Listener, ListenError>
         Listen::Unix(_) => at.to_string(),
     };
     Ok(Listener { socket: socket.into(), endpoint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_frees_itself_soon_is_waited_for_and_a_busy_one_refused() {
+        let first = listen(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")), 8).expect("a free port");
+        let address = first.endpoint.parse().expect("an address");
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(first);
+        });
+        let second = listen(&Listen::Tcp(address), 8).expect("free after 50 ms");
+        closing.join().expect("closed");
+        let refused = listen(&Listen::Tcp(address), 8).expect_err("in use for good");
+        assert_eq!(refused.to_string(), format!("{address}: bind error"));
+        drop(second);
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_never() {
+        let directory = std::env::temp_dir().join(format!("slimline-listen-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let at = Listen::Unix(directory.join("node.sock"));
+        let live = listen(&at, 8).expect("free");
+        let refused = listen(&at, 8).expect_err("somebody answers there");
+        assert!(refused.to_string().ends_with("bind error"), "{refused}");
+        drop(live); // the file stays
+        listen(&at, 8).expect("stale: replaced");
+        std::fs::remove_dir_all(directory).expect("removed");
+    }
 }

@@ -7,9 +7,10 @@ use crate::conn::transport::{Closing, Tx};
 use crate::limits::{FILL_OCTETS_MAX, LINGER, ROUND_OCTETS};
 use slimline_fib::ConnId;
 use slimline_wire::ConnType;
-use slimline_wire::grpc::{PREFIX_OCTETS, Status};
+use slimline_wire::grpc::{PREFIX_OCTETS, Status, prefix};
+use slimline_wire::h2::StreamId;
 use slimline_wire::link::HopFields;
-use slimline_wire::message::{MacOut, rewrite};
+use slimline_wire::message::{MAC_OCTETS, MacOut, Patch, rewrite};
 use std::time::Instant;
 
 impl Core {
@@ -64,27 +65,30 @@ impl Core {
         let tx = &mut transport.tx;
         let octets = message.len() + PREFIX_OCTETS;
         Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
-        let direct = connection.out.is_empty() && tx.fill.len() + octets <= FILL_OCTETS_MAX;
         #[expect(clippy::cast_possible_truncation, reason = "a message is at most message_octets_max, a u32")]
         let (length, framed) = (message.len() as u32, octets as u32);
-        let target = if direct && tx.h2.begin_data(connection.stream, framed, &mut tx.fill) {
-            &mut tx.fill
+        #[expect(clippy::cast_possible_truncation, reason = "patchable means the ttl is below 128")]
+        let ttl = outgoing.ttl as u8;
+        let direct = connection.out.is_empty() && tx.fill.len() + octets <= FILL_OCTETS_MAX;
+        if direct && octets > tx.h2.max_frame_size() as usize && tx.h2.window(connection.stream) >= framed {
+            write_large(tx, connection.stream, message, in_place.map(|(patch, tag)| (patch, ttl, tag)));
         } else {
-            if connection.out.is_empty() {
-                tx.backlogged.push((slot, generation));
+            let target = if direct && tx.h2.begin_data(connection.stream, framed, &mut tx.fill) {
+                &mut tx.fill
+            } else {
+                if connection.out.is_empty() {
+                    tx.backlogged.push((slot, generation));
+                }
+                connection.out.back()
+            };
+            let start = target.len() + PREFIX_OCTETS;
+            target.extend_from_slice(&prefix(length));
+            target.extend_from_slice(message);
+            if let Some((patch, tag)) = in_place {
+                target[start + patch.ttl_at as usize] = ttl;
+                let mac_at = start + patch.mac_at as usize;
+                target[mac_at..mac_at + MAC_OCTETS].copy_from_slice(tag);
             }
-            connection.out.back()
-        };
-        let start = target.len() + PREFIX_OCTETS;
-        target.push(0);
-        target.extend_from_slice(&length.to_be_bytes());
-        target.extend_from_slice(message);
-        if let Some((patch, tag)) = in_place {
-            #[expect(clippy::cast_possible_truncation, reason = "patchable means the ttl is below 128")]
-            let ttl = outgoing.ttl as u8;
-            target[start + patch.ttl_at as usize] = ttl;
-            let mac_at = start + patch.mac_at as usize;
-            target[mac_at..mac_at + 32].copy_from_slice(tag);
         }
         if connection.out.is_empty() {
             share(tx, slot, generation, octets);
@@ -128,8 +132,7 @@ impl Core {
             }
             connection.out.back()
         };
-        target.push(0);
-        target.extend_from_slice(&length.to_be_bytes());
+        target.extend_from_slice(&prefix(length));
         target.extend_from_slice(message);
         if connection.age.waiting() == 0 {
             self.aging.push((slot, generation));
@@ -350,6 +353,27 @@ impl Core {
     pub(crate) fn set_congested_elsewhere(&mut self, id: ConnId, congested: bool) {
         self.mesh.tell_congested(id, congested);
     }
+}
+
+/// Writes a message that does not fit one frame; the windows are known to allow all of it.
+fn write_large(tx: &mut Tx, stream: StreamId, message: &[u8], in_place: Option<(Patch, u8, &[u8; MAC_OCTETS])>) {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let mut taken = tx.h2.data(stream, &prefix(length), false, &mut tx.fill);
+    let mut put = |octets: &[u8]| taken += tx.h2.data(stream, octets, false, &mut tx.fill);
+    match in_place {
+        None => put(message),
+        Some((patch, ttl, tag)) => {
+            let (ttl_at, mac_at) = (patch.ttl_at as usize, patch.mac_at as usize);
+            let (first, second) = (ttl_at.min(mac_at), ttl_at.max(mac_at));
+            let (first_new, second_new): (&[u8], &[u8]) = if ttl_at < mac_at { (&[ttl], tag) } else { (tag, &[ttl]) };
+            put(&message[..first]);
+            put(first_new);
+            put(&message[first + first_new.len()..second]);
+            put(second_new);
+            put(&message[second + second_new.len()..]);
+        }
+    }
+    debug_assert_eq!(taken, message.len() + PREFIX_OCTETS, "the windows allowed it");
 }
 
 /// Notes whose octets were added to the block.

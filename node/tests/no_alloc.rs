@@ -1,0 +1,68 @@
+//! Once warm, a shard forwards without allocating: counted over every thread of this process.
+//!
+//! One test, alone in its file: the counter is the process's, so nothing else may run beside it.
+
+mod kit;
+
+use kit::TestNode;
+use kit::client::Client;
+use slimline_wire::{ConnType, NameId};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts allocations made by threads other than the test's own.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_TEST: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !IS_TEST.try_with(std::cell::Cell::get).unwrap_or(true) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`; the pointer came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const BOB: [&str; 3] = ["org", "ns", "bob"];
+
+/// What a node may allocate over a whole run besides messages: a stray timer, a log line.
+const SLACK: u64 = 20;
+
+#[test]
+fn a_warm_shard_forwards_without_allocating() {
+    IS_TEST.set(true);
+    for shards in [1, 2] {
+        let node = TestNode::start(shards);
+        let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));
+        let (mut bob_link, mut alice_link) = (bob.link(ConnType::Edge), alice.link(ConnType::Edge));
+        assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
+        let mut run = |messages: usize| {
+            for size in [200usize, 1000, 16_000] {
+                for _ in 0..messages {
+                    alice.publish(&mut alice_link, BOB, NameId(1), 1, &vec![7; size]);
+                    assert_eq!(bob.expect_payload(&mut bob_link).len(), size);
+                }
+            }
+        };
+        run(200); // warm: blocks, queues and tables have their size
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        run(1000);
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert!(allocations <= SLACK, "{allocations} allocations for 3000 messages on {shards} shards");
+    }
+}
