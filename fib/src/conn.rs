@@ -64,6 +64,12 @@ impl Hop {
         (Self((kind as u32) << Self::KIND_SHIFT), Self((kind as u32 + 1) << Self::KIND_SHIFT))
     }
 
+    /// Where the connections of `shard` begin, next after this hop, which is another shard's.
+    pub(crate) fn first_of_shard_after(self, shard: u16) -> Self {
+        let kind = (self.0 >> Self::KIND_SHIFT) + u32::from(self.shard() > shard);
+        Self(kind << Self::KIND_SHIFT | u32::from(shard) << Self::SLOT_BITS)
+    }
+
     pub(crate) fn kind(self) -> ConnType {
         KINDS[(self.0 >> Self::KIND_SHIFT & 3) as usize]
     }

@@ -316,9 +316,17 @@ impl Replica {
         while self.fib.match_all(name, from, filter, &mut cursor, &mut out, 2) {}
         let expected: Vec<ConnId> = self.model.open(name, from, filter).into_iter().map(|(_, conn)| conn).collect();
         assert_eq!(out, expected, "{name:?} from {from}");
+        for shard in 0..2 {
+            let mut cursor = FanoutCursor::of_shard(shard);
+            let mut out = Vec::new();
+            while self.fib.match_all(name, from, filter, &mut cursor, &mut out, 1) {}
+            let expected: Vec<ConnId> = expected.iter().filter(|conn| conn.shard == shard).copied().collect();
+            assert_eq!(out, expected, "{name:?} from {from}, shard {shard}");
+        }
     }
 
-    /// A fan-out with changes in between: nobody twice, nobody who never was open, everybody who was all the time.
+    /// A fan-out with changes in between: nobody twice, nobody who never was open, everybody who was all the time. What
+    /// counts is the level that answered first (exact, aggregate): it is stayed with.
     fn check_interrupted_fanout(
         &mut self,
         name: &Name,
@@ -329,11 +337,12 @@ impl Replica {
     ) {
         let mut cursor = FanoutCursor::default();
         let mut out = Vec::new();
-        let mut always = self.model.open(name, from, filter);
+        let level = self.model.level(name, from, filter);
+        let mut always = self.model.open_at(level, name, from, filter);
         let mut ever = always.clone();
         while self.fib.match_all(name, from, filter, &mut cursor, &mut out, 1) {
             self.catch_up(log, deltas_max);
-            let open = self.model.open(name, from, filter);
+            let open = self.model.open_at(level, name, from, filter);
             always = &always & &open;
             ever.extend(open);
         }
@@ -370,22 +379,30 @@ impl Model {
 
     /// Who may get a publish, by the rules as the specification has them.
     fn open(&self, name: &Name, from: ConnId, filter: MatchFilter) -> BTreeSet<(ConnType, ConnId)> {
+        self.open_at(self.level(name, from, filter), name, from, filter)
+    }
+
+    /// Who answers: the exact prefix (0) if anybody under it may, else the first aggregate of which somebody may.
+    fn level(&self, name: &Name, from: ConnId, filter: MatchFilter) -> usize {
+        let any_id = Name { id: NameId::ANY, ..*name };
+        (0..3).find(|&level| !self.open_at(level, &any_id, from, filter).is_empty()).unwrap_or(0)
+    }
+
+    fn open_at(&self, level: usize, name: &Name, from: ConnId, filter: MatchFilter) -> BTreeSet<(ConnType, ConnId)> {
         let is_open = |&(kind, conn): &(ConnType, ConnId)| {
             conn != from && !self.gone.contains(&conn) && !(filter.exclude_peers && kind == ConnType::Peer)
         };
-        let under_prefix = self.names.iter().filter(|(there, _)| there.prefix == name.prefix);
-        let matching = under_prefix.clone().filter(|(there, _)| name.id.is_any() || there.id == name.id);
-        let exact: BTreeSet<_> = matching.flat_map(|(_, hops)| hops).copied().filter(is_open).collect();
-        if under_prefix.flat_map(|(_, hops)| hops).any(is_open) {
-            return exact;
-        }
         let Prefix([organisation, namespace, _]) = name.prefix;
-        [Aggregate::Namespace([organisation, namespace]), Aggregate::Organisation([organisation])]
-            .iter()
-            .filter_map(|aggregate| self.aggregates.get(aggregate))
-            .map(|hops| hops.iter().copied().filter(is_open).collect::<BTreeSet<_>>())
-            .find(|hops| !hops.is_empty())
-            .unwrap_or_default()
+        let aggregate = match level {
+            0 => {
+                let matches = |there: &Name| there.prefix == name.prefix && (name.id.is_any() || there.id == name.id);
+                let matching = self.names.iter().filter(|(there, _)| matches(there));
+                return matching.flat_map(|(_, hops)| hops).copied().filter(is_open).collect();
+            }
+            1 => Aggregate::Namespace([organisation, namespace]),
+            _ => Aggregate::Organisation([organisation]),
+        };
+        self.aggregates.get(&aggregate).into_iter().flatten().copied().filter(is_open).collect()
     }
 }
 

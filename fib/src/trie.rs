@@ -142,16 +142,29 @@ impl Fib {
             cursor.next = 0;
             cursor.level = match cursor.level {
                 _ if cursor.has_found || self.aggregates.is_empty() => Level::Done,
-                Level::Exact => match self.find_prefix(&name.prefix) {
-                    Some(prefix) if self.is_prefix_open(prefix, from, filter) => Level::Done,
-                    _ => Level::Aggregate(0),
-                },
+                _ if self.is_level_open(name, cursor.level, from, filter) => Level::Done, // on other shards
+                Level::Exact => Level::Aggregate(0),
                 Level::Aggregate(0) => Level::Aggregate(1),
                 _ => Level::Done,
             };
             if cursor.level == Level::Done {
                 return false;
             }
+        }
+    }
+
+    /// Whether a level answers, so that the next one is not asked.
+    fn is_level_open(&self, name: &Name, level: Level, from: ConnId, filter: MatchFilter) -> bool {
+        match level {
+            Level::Exact => {
+                self.find_prefix(&name.prefix).is_some_and(|prefix| self.is_prefix_open(prefix, from, filter))
+            }
+            Level::Aggregate(index) => {
+                let aggregate = aggregates_of(&name.prefix)[usize::from(index)];
+                let found = self.aggregates.binary_search_by_key(&aggregate, |&(there, _)| there);
+                found.is_ok_and(|at| self.is_set_open(&self.aggregates[at].1, from, filter))
+            }
+            Level::Done => true,
         }
     }
 
@@ -179,7 +192,11 @@ impl Fib {
                 }
             },
         };
-        if sole.0 < cursor.next || !filter.admits(sole.kind()) || !self.conns.is_eligible(sole, from) {
+        if sole.0 < cursor.next
+            || cursor.shard.is_some_and(|shard| shard != sole.shard())
+            || !filter.admits(sole.kind())
+            || !self.conns.is_eligible(sole, from)
+        {
             return false;
         }
         if budget.outputs == 0 {
@@ -207,6 +224,12 @@ impl Fib {
                 return false;
             }
             for there in run {
+                if let Some(shard) = cursor.shard
+                    && shard != there.hop.shard()
+                {
+                    cursor.next = there.hop.first_of_shard_after(shard).0;
+                    break;
+                }
                 let is_open = filter.admits(there.hop.kind()) && self.conns.is_eligible(there.hop, from);
                 if budget.looks == 0 || (is_open && budget.outputs == 0) {
                     return true;
@@ -225,13 +248,13 @@ impl Fib {
     fn is_prefix_open(&self, prefix: u32, from: ConnId, filter: MatchFilter) -> bool {
         match self.prefixes.get(prefix).hops() {
             PrefixHops::Sole { hop, .. } => filter.admits(hop.kind()) && self.conns.is_eligible(hop, from),
-            PrefixHops::Group(group) => self.has_open_hop(group, from, filter),
+            PrefixHops::Group(group) => self.is_set_open(&self.groups.get(group).set, from, filter),
         }
     }
 
-    fn has_open_hop(&self, group: u32, from: ConnId, filter: MatchFilter) -> bool {
+    fn is_set_open(&self, set: &HopSet, from: ConnId, filter: MatchFilter) -> bool {
         let mut is_open = |hop: Hop| filter.admits(hop.kind()) && self.conns.is_eligible(hop, from);
-        self.groups.get(group).set.find(Hop(0), Hop(Hop::LIMIT), &mut is_open).is_some()
+        set.find(Hop(0), Hop(Hop::LIMIT), &mut is_open).is_some()
     }
 
     #[inline]
@@ -416,6 +439,19 @@ pub struct FanoutCursor {
     level: Level,
     next: u32,
     has_found: bool,
+    /// Whose connections alone are wanted.
+    shard: Option<u16>,
+}
+
+impl FanoutCursor {
+    /// The beginning of a fan-out to the connections of one shard: what that shard does with a message that another one
+    /// sent it once for all of them. Others' connections are jumped over, however many there are.
+    ///
+    /// The cursors of all shards together find exactly what the default cursor finds.
+    #[must_use]
+    pub fn of_shard(shard: u16) -> Self {
+        Self { shard: Some(shard), ..Self::default() }
+    }
 }
 
 /// Which table answers.

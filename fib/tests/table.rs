@@ -2,6 +2,7 @@
 
 use slimline_fib::dump::{self, ConnText, Target};
 use slimline_fib::{Change, ConnId, Delta, FanoutCursor, Fib, MatchFilter, Rib, RibError, RibLimits};
+use slimline_wire::{ConnType, Name};
 
 /// Each row: what is subscribed (`name@connection`), what arrives, which connections get it.
 #[test]
@@ -57,6 +58,48 @@ fn aggregates() {
     check_one("o/n/*@1 o/n/app/8@3",        "o/n/app/7 from 9", "- - -");
     check_one("o/n/*@1 o/n/app/8@3 o/n/app/7@4", "o/n/app/7 from 4", "- - -");
     check_one("o/n/*@1 o/n/app/7@4",        "o/n/app/7 from 4", "1 1 1");
+}
+
+/// A fan-out to thousands comes in pieces, in order, and each shard can have its own part of it.
+#[test]
+fn large_fan_outs() {
+    let name = dump::parse_name("o/n/app/7").expect("a name");
+    let mut fib = Fib::new(0, 1);
+    let mut conns = Vec::new();
+    for n in 0..6_000u32 {
+        // Slots come in no order, three shards, a Peer now and then.
+        let conn = ConnId { shard: [0, 1, 2][n as usize % 3], slot: n.wrapping_mul(7_919) % 20_011, generation: n % 4 };
+        let kind = if n % 50 == 0 { ConnType::Peer } else { ConnType::Edge };
+        fib.apply(&Delta::Add { name, conn, kind });
+        conns.push((kind, conn));
+    }
+    conns.sort_unstable();
+    let from = conns[777].1;
+    for exclude_peers in [false, true] {
+        for (shard, start) in [
+            (None, FanoutCursor::default()),
+            (Some(0), FanoutCursor::of_shard(0)),
+            (Some(2), FanoutCursor::of_shard(2)),
+        ] {
+            let is_wanted = |&&(kind, conn): &&(ConnType, ConnId)| {
+                conn != from
+                    && !(exclude_peers && kind == ConnType::Peer)
+                    && shard.is_none_or(|shard| shard == conn.shard)
+            };
+            let expected: Vec<ConnId> = conns.iter().filter(is_wanted).map(|&(_, conn)| conn).collect();
+            let (mut cursor, mut out, mut calls) = (start, Vec::new(), 1);
+            while fib.match_all(&name, from, MatchFilter { exclude_peers }, &mut cursor, &mut out, 256) {
+                assert!(out.len() <= 256 * calls);
+                calls += 1;
+            }
+            assert_eq!(out, expected);
+            assert!((expected.len().div_ceil(256)..=expected.len() / 256 + 2).contains(&calls), "{calls} calls");
+        }
+    }
+    let turns: Vec<_> = (0..240).map(|_| fib.match_one(&name, from, MatchFilter::default())).collect();
+    let peers: Vec<_> = conns.iter().filter(|(kind, _)| *kind == ConnType::Peer).map(|&(_, conn)| Some(conn)).collect();
+    assert_eq!(turns[..120], peers, "the first kind in turn");
+    assert_eq!(turns[120..], peers, "and round again");
 }
 
 /// Replicas begin their turns at different instances.
@@ -189,7 +232,7 @@ fn fib(subscribed: &str, shard: u16) -> Fib {
     fib
 }
 
-fn parse_publish(publish: &str) -> (slimline_wire::Name, ConnId, MatchFilter) {
+fn parse_publish(publish: &str) -> (Name, ConnId, MatchFilter) {
     let words: Vec<&str> = publish.split_whitespace().collect();
     let [name, "from", from, ref rest @ ..] = words[..] else { panic!("`{publish}` is not `name from connection`") };
     let filter = MatchFilter { exclude_peers: rest == ["mesh"] };
