@@ -10,7 +10,7 @@ use slimline_wire::ConnType;
 use slimline_wire::grpc::{PREFIX_OCTETS, Status, prefix};
 use slimline_wire::h2::StreamId;
 use slimline_wire::link::HopFields;
-use slimline_wire::message::{MAC_OCTETS, MacOut, Patch, rewrite};
+use slimline_wire::message::{MAC_OCTETS, MacOut, rewrite};
 use std::time::Instant;
 
 impl Core {
@@ -50,10 +50,11 @@ impl Core {
             (_, Some(_)) => MacOut::Remove,
             (_, None) => MacOut::Keep,
         };
-        let patch = outgoing.header.patch();
-        let in_place = match (patch, &mac) {
-            (Some(patch), MacOut::Set(tag)) => Some((patch, tag)),
-            _ => None,
+        // Most copies differ from what came in 1 + 32 octets, or in one: those are changed in place, behind the copy.
+        let in_place = match &mac {
+            MacOut::Set(tag) => outgoing.header.patch().map(|patch| (patch.ttl_at, Some((patch.mac_at, tag)))),
+            MacOut::Keep => outgoing.header.ttl_at().map(|ttl_at| (ttl_at, None)),
+            MacOut::Remove => None,
         };
         let message: &[u8] = if in_place.is_some() {
             outgoing.message
@@ -71,7 +72,7 @@ impl Core {
         let ttl = outgoing.ttl as u8;
         let direct = connection.out.is_empty() && tx.fill.len() + octets <= FILL_OCTETS_MAX;
         if direct && octets > tx.h2.max_frame_size() as usize && tx.h2.window(connection.stream) >= framed {
-            write_large(tx, connection.stream, message, in_place.map(|(patch, tag)| (patch, ttl, tag)));
+            write_large(tx, connection.stream, message, in_place.map(|(ttl_at, tag)| (ttl_at, ttl, tag)));
         } else {
             let target = if direct && tx.h2.begin_data(connection.stream, framed, &mut tx.fill) {
                 &mut tx.fill
@@ -84,10 +85,12 @@ impl Core {
             let start = target.len() + PREFIX_OCTETS;
             target.extend_from_slice(&prefix(length));
             target.extend_from_slice(message);
-            if let Some((patch, tag)) = in_place {
-                target[start + patch.ttl_at as usize] = ttl;
-                let mac_at = start + patch.mac_at as usize;
-                target[mac_at..mac_at + MAC_OCTETS].copy_from_slice(tag);
+            if let Some((ttl_at, tag)) = in_place {
+                target[start + ttl_at as usize] = ttl;
+                if let Some((mac_at, tag)) = tag {
+                    let mac_at = start + mac_at as usize;
+                    target[mac_at..mac_at + MAC_OCTETS].copy_from_slice(tag);
+                }
             }
         }
         if connection.out.is_empty() {
@@ -355,24 +358,32 @@ impl Core {
     }
 }
 
+/// What changes in a copy, and where: the ttl's one octet, and the MAC where the link has a key.
+type InPlace<'a> = (u32, u8, Option<(u32, &'a [u8; MAC_OCTETS])>);
+
 /// Writes a message that does not fit one frame; the windows are known to allow all of it.
-fn write_large(tx: &mut Tx, stream: StreamId, message: &[u8], in_place: Option<(Patch, u8, &[u8; MAC_OCTETS])>) {
+fn write_large(tx: &mut Tx, stream: StreamId, message: &[u8], in_place: Option<InPlace<'_>>) {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let mut taken = tx.h2.data(stream, &prefix(length), false, &mut tx.fill);
-    let mut put = |octets: &[u8]| taken += tx.h2.data(stream, octets, false, &mut tx.fill);
+    let mut written = 0;
+    let mut put_until = |end: usize, then: &[u8]| {
+        taken += tx.h2.data(stream, &message[written..end], false, &mut tx.fill);
+        taken += tx.h2.data(stream, then, false, &mut tx.fill);
+        written = end + then.len();
+    };
     match in_place {
-        None => put(message),
-        Some((patch, ttl, tag)) => {
-            let (ttl_at, mac_at) = (patch.ttl_at as usize, patch.mac_at as usize);
-            let (first, second) = (ttl_at.min(mac_at), ttl_at.max(mac_at));
-            let (first_new, second_new): (&[u8], &[u8]) = if ttl_at < mac_at { (&[ttl], tag) } else { (tag, &[ttl]) };
-            put(&message[..first]);
-            put(first_new);
-            put(&message[first + first_new.len()..second]);
-            put(second_new);
-            put(&message[second + second_new.len()..]);
+        None => {}
+        Some((ttl_at, ttl, None)) => put_until(ttl_at as usize, &[ttl]),
+        Some((ttl_at, ttl, Some((mac_at, tag)))) if ttl_at < mac_at => {
+            put_until(ttl_at as usize, &[ttl]);
+            put_until(mac_at as usize, tag);
+        }
+        Some((ttl_at, ttl, Some((mac_at, tag)))) => {
+            put_until(mac_at as usize, tag);
+            put_until(ttl_at as usize, &[ttl]);
         }
     }
+    put_until(message.len(), &[]);
     debug_assert_eq!(taken, message.len() + PREFIX_OCTETS, "the windows allowed it");
 }
 
