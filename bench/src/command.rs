@@ -38,6 +38,8 @@ enum Action {
     Names(Options),
     /// Idle connections: memory each, and the latency of a canary among them
     Idle(Options),
+    /// Connect, negotiate, subscribe, receive one message, leave; again and again
+    Churn(Options),
     /// A long open-loop run: memory slope and drift of p99.9
     Soak(Options),
     /// The highest open-loop rate that holds a p99.9
@@ -46,6 +48,9 @@ enum Action {
     Run {
         /// The file
         file: PathBuf,
+        /// Only cases whose label holds this
+        #[arg(long)]
+        case: Option<String>,
         #[command(flatten)]
         options: Options,
     },
@@ -73,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
+    let mut cases = Vec::new();
     let (command, title, options) = match arguments.action {
         Action::Throughput(options) => (Command::Throughput, None, options),
         Action::Latency(options) => (Command::Latency, None, options),
@@ -80,10 +86,18 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Action::Fanout(options) => (Command::Fanout, None, options),
         Action::Names(options) => (Command::Names, None, options),
         Action::Idle(options) => (Command::Idle, None, options),
+        Action::Churn(options) => (Command::Churn, None, options),
         Action::Soak(options) => (Command::Soak, None, options),
         Action::Capacity(options) => (Command::Capacity, None, options),
-        Action::Run { file, options } => {
+        Action::Run { file, case, options } => {
             let scenario = Scenario::read(&file)?;
+            cases = scenario.cases;
+            if let Some(wanted) = case {
+                cases.retain(|case| case.label.contains(&wanted));
+                if cases.is_empty() {
+                    return Err(BenchError::Plan(format!("no case of {} is called {wanted}", file.display())));
+                }
+            }
             (scenario.command, Some(scenario.title), options.over(scenario.options))
         }
         Action::Relay(options) => return relay::run(&options).map(|()| ExitCode::SUCCESS),
@@ -94,9 +108,26 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let plan = Plan::check(command, options)?;
+    let plan = Plan::check(command, options.clone())?;
+    // All cases are checked before the first one runs: a wrong one should not cost the time of those before it.
+    let mut plans = Vec::new();
+    for case in cases {
+        plans.push((Some(case.label), Plan::check(command, case.options.over(options.clone()))?));
+    }
+    if plans.is_empty() {
+        plans.push((None, plan.clone()));
+    }
     let mut report = Report::new(&plan, &title.unwrap_or_else(|| describe(&plan)));
-    measure(&plan, &mut report)?;
+    for (label, plan) in &plans {
+        let first = report.measurements.len();
+        measure(plan, &mut report)?;
+        if let Some(label) = label {
+            let several = report.measurements.len() > first + 1;
+            for m in &mut report.measurements[first..] {
+                m.label = if several { format!("{label}, {}", m.label) } else { label.clone() };
+            }
+        }
+    }
     arguments.outputs.write(&report)?;
     if !arguments.outputs.takes_stdout() {
         print!("{}", table::render(&report));
@@ -119,10 +150,21 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
     for repeat in 0..plan.repeats {
         let suffix = if plan.repeats > 1 { format!(" #{}", repeat + 1) } else { String::new() };
         match plan.command {
-            Command::Latency => {
+            Command::Latency if plan.load.is_empty() => {
                 for &rate in &plan.rates {
                     let step = Plan { rates: vec![rate], ..plan.clone() };
                     report.measurements.push(one(&step, format!("{rate:.0}/s{suffix}"))?);
+                }
+            }
+            Command::Latency => {
+                let full = Plan { rates: vec![], load: vec![], ..plan.clone() };
+                let full = one(&full, format!("closed window{suffix}"))?;
+                // In messages, not deliveries: that is what a publisher paces.
+                let capacity = full.delivered_per_s / f64::from(plan.copies());
+                report.measurements.push(full);
+                for &share in &plan.load {
+                    let step = Plan { rates: vec![capacity * share], ..plan.clone() };
+                    report.measurements.push(one(&step, format!("{:.0} % load{suffix}", share * 100.0))?);
                 }
             }
             Command::Capacity => capacity(plan, &suffix, report)?,

@@ -223,6 +223,9 @@ pub(crate) struct Options {
     /// Messages per second of all publishers together, one or a ladder: 1000,5000,20000
     #[arg(long, value_delimiter = ',')]
     pub(crate) rate: Option<Vec<f64>>,
+    /// Latency: shares of the node's own capacity instead of rates, 0.1,0.5; a closed window finds it first
+    #[arg(long, value_delimiter = ',', value_name = "SHARES", conflicts_with = "rate")]
+    pub(crate) load: Option<Vec<f64>>,
     /// Gaps between messages [even]
     #[arg(long)]
     pub(crate) arrivals: Option<Arrivals>,
@@ -290,6 +293,19 @@ pub(crate) struct Scenario {
     /// Its options.
     #[serde(default)]
     pub(crate) options: Options,
+    /// Measurements that differ in some options; none means one measurement with `options` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cases: Vec<Case>,
+}
+
+/// One measurement of a scenario.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// What it is called in the report.
+    pub(crate) label: String,
+    /// What differs from the scenario's options.
+    pub(crate) options: Options,
 }
 
 impl Scenario {
@@ -317,6 +333,7 @@ impl Options {
             identity: self.identity.or(below.identity),
             window: self.window.or(below.window),
             rate: self.rate.or(below.rate),
+            load: self.load.or(below.load),
             arrivals: self.arrivals.or(below.arrivals),
             duration: self.duration.or(below.duration),
             warmup: self.warmup.or(below.warmup),
@@ -353,6 +370,7 @@ pub(crate) struct Plan {
     pub(crate) identity: u32,
     pub(crate) window: u32,
     pub(crate) rates: Vec<f64>,
+    pub(crate) load: Vec<f64>,
     pub(crate) arrivals: Arrivals,
     pub(crate) duration: Duration,
     pub(crate) warmup: Duration,
@@ -412,6 +430,7 @@ impl Plan {
         let warmup = seconds("warmup", o.warmup.unwrap_or(1.0))?;
         let open_loop = matches!(command, Command::Latency | Command::Soak);
         let rates = o.rate.unwrap_or(if open_loop || command == Command::Idle { vec![1000.0] } else { vec![] });
+        let load = o.load.unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let threads = o.threads.unwrap_or(if cpus < 4 { 1 } else { cpus / 2 });
         let pin = o.pin.unwrap_or_default();
@@ -424,6 +443,12 @@ impl Plan {
         }
         if let Some(rate) = rates.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
             return refuse(format!("--rate {rate}: not a rate"));
+        }
+        if let Some(share) = load.iter().find(|share| !(**share > 0.0 && **share <= 2.0)) {
+            return refuse(format!("--load {share}: not a share of the capacity"));
+        }
+        if !load.is_empty() && command != Command::Latency {
+            return refuse("--load belongs to latency".into());
         }
         if fanout == Fanout::All && subs > names && subs % names != 0 {
             return refuse(format!(
@@ -468,6 +493,7 @@ impl Plan {
             identity: o.identity.unwrap_or(229),
             window,
             rates,
+            load,
             arrivals: o.arrivals.unwrap_or(Arrivals::Even),
             duration,
             warmup,
@@ -574,7 +600,11 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let scenario = Scenario::read(&path).unwrap();
-            Plan::check(scenario.command, scenario.options).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let cases = scenario.cases.into_iter().map(|case| case.options.over(scenario.options.clone()));
+            for options in std::iter::once(scenario.options.clone()).chain(cases) {
+                let plan = Plan::check(scenario.command, options);
+                plan.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            }
             count += 1;
         }
         assert!(count > 0);

@@ -16,8 +16,10 @@ use crate::scenario::{Command, Options, Plan};
 const GENERATOR_BUSY: f64 = 0.95;
 /// A node using this share of one CPU or more is likely the limit itself.
 const NODE_BUSY: f64 = 0.90;
-/// What "holding a rate" allows to be missing.
+/// What "holding a rate" allows to be missing: of the messages due in the span in the end, ...
 const HELD_SHARE: f64 = 0.99;
+/// ... and of deliveries inside the span, where those under way at its end are still out.
+const HELD_IN_TIME_SHARE: f64 = 0.95;
 
 /// One measurement's figures.
 #[derive(Debug, Serialize)]
@@ -85,7 +87,10 @@ impl Measurement {
         };
         let delivered = outcome.delivered.max(1) as f64;
         let wanted = offered.map(|rate| rate * outcome.seconds * f64::from(plan.copies()));
-        let held = wanted.map(|wanted| outcome.unsent == 0 && outcome.delivered as f64 >= wanted * HELD_SHARE);
+        let held = wanted.map(|wanted| {
+            let (all, in_time) = (outcome.latencies.count() as f64, outcome.delivered as f64);
+            outcome.unsent == 0 && all >= wanted * HELD_SHARE && in_time >= wanted * HELD_IN_TIME_SHARE
+        });
         let node_cpus = outcome.node.map(|usage| usage.cpu_ns as f64 / 1e9 / outcome.seconds);
         let mut warnings = Vec::new();
         let spins = offered.is_some();
