@@ -8,6 +8,8 @@ use std::ops::Sub;
 pub(crate) struct Usage {
     /// Nanoseconds on a CPU of all threads that are alive.
     pub(crate) cpu_ns: u64,
+    /// Nanoseconds its threads stood ready and had to wait for a CPU: others' load, not the node's.
+    pub(crate) waited_ns: u64,
     /// User time, in the kernel's clock ticks (10 ms): good for a share, not for nanoseconds.
     pub(crate) user_ticks: u64,
     /// Kernel time, likewise.
@@ -19,12 +21,14 @@ pub(crate) struct Usage {
 impl Usage {
     /// Reads process `pid`; `None` when it is gone.
     ///
-    /// Source: proc_pid_schedstat (first field: ns on CPU), proc_pid_stat (fields 14, 15), proc_pid_status (VmRSS).
+    /// Source: proc_pid_schedstat (ns on CPU, ns waiting for one), proc_pid_stat (fields 14, 15), proc_pid_status (VmRSS).
     pub(crate) fn read(pid: u32) -> Option<Self> {
-        let mut cpu_ns = 0;
+        let (mut cpu_ns, mut waited_ns) = (0, 0);
         for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
             let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            cpu_ns += schedstat.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+            let mut fields = schedstat.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0));
+            cpu_ns += fields.next().unwrap_or(0);
+            waited_ns += fields.next().unwrap_or(0);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the command in parentheses and may hold anything: count from its end.
@@ -37,7 +41,7 @@ impl Usage {
             .find_map(|line| line.strip_prefix("VmRSS:"))
             .and_then(|rest| rest.split_whitespace().next().and_then(|n| n.parse().ok()))
             .unwrap_or(0);
-        Some(Self { cpu_ns, user_ticks, system_ticks, rss_octets: rss_kib * 1024 })
+        Some(Self { cpu_ns, waited_ns, user_ticks, system_ticks, rss_octets: rss_kib * 1024 })
     }
 
     /// Share of kernel time in the CPU time, 0..1.
@@ -54,6 +58,7 @@ impl Sub for Usage {
     fn sub(self, earlier: Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            waited_ns: self.waited_ns.saturating_sub(earlier.waited_ns),
             user_ticks: self.user_ticks.saturating_sub(earlier.user_ticks),
             system_ticks: self.system_ticks.saturating_sub(earlier.system_ticks),
             rss_octets: self.rss_octets,

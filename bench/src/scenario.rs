@@ -217,7 +217,7 @@ pub(crate) struct Options {
     /// Octets of the identity token in every header [229]
     #[arg(long)]
     pub(crate) identity: Option<u32>,
-    /// Messages a publisher may have under way [about 256 KiB of them, 4 to 256]
+    /// Messages a publisher may have under way [about 256 KiB of them, 8 to 512]
     #[arg(long)]
     pub(crate) window: Option<u32>,
     /// Messages per second of all publishers together, one or a ladder: 1000,5000,20000
@@ -418,7 +418,7 @@ impl Plan {
         };
         let spread = o.spread.unwrap_or(if command == Command::Names { Spread::Uniform } else { Spread::Pair });
         let message = sizes.mean() + OVERHEAD_OCTETS;
-        let window = o.window.unwrap_or(((256.0 * 1024.0 / message) as u32).clamp(4, 256));
+        let window = o.window.unwrap_or(((256.0 * 1024.0 / message) as u32).clamp(8, 512));
         let seconds = |name: &str, value: f64| {
             if value.is_finite() && (0.0..=1e7).contains(&value) {
                 Ok(Duration::from_secs_f64(value))

@@ -14,12 +14,24 @@ Development commands of slimline.
                                                 software we did not write, against a node: slimline (the default),
                                                 embedded (in the released SDK), reference (the released node), or
                                                 HOST:PORT of one that runs
+    cargo xtask bench micro|icount|node|all [--quick] [--scenario NAME]... [--case WORDS] [--target NODE]...
+                      [--repeats N] [--cpus NODE,GENERATOR] [--topic WORDS] [--question SENTENCE] [--dry]
+                                                measures, and records in perf-results; SLIMLOAD_WITH=COMMAND
+                                                starts the load generator through it
+    cargo xtask bench check --against RUN [--threshold FACTOR] [--force]
+                                                ratios to a relay that parses nothing, then and now
+    cargo xtask compare A B [--repeats N] [--scenario NAME]... [--json FILE] [--force]
+                                                slimline, reference, nats, relay, commit:SHA, a program, or two runs
+    cargo xtask peers                           provides what we measure against
     cargo xtask tidy                            the house rules a compiler does not check
     cargo xtask help                            this page
 ";
 
 pub(crate) enum Command {
     Help,
+    Bench(crate::bench::Flags),
+    Compare(crate::compare::Flags),
+    Peers,
     Ci(Ci),
     Demo(Demo),
     Fuzz(Fuzz),
@@ -99,6 +111,9 @@ pub(crate) fn parse() -> Result<Command> {
                 case: arguments.opt_value_from_str("--case")?,
             })
         }
+        Some("bench") => Command::Bench(crate::bench::flags(&mut arguments)?),
+        Some("compare") => Command::Compare(crate::compare::flags(&mut arguments)?),
+        Some("peers") => Command::Peers,
         Some("tidy") => Command::Tidy,
         Some(other) => bail!("no command `{other}`; `cargo xtask help` lists them"),
     };

@@ -1,10 +1,13 @@
 //! Development commands: `cargo xtask help`.
 
+mod bench;
 mod ci;
+mod compare;
 mod demo;
 mod flags;
 mod fuzz;
 mod interop;
+mod peers;
 mod run;
 mod tally;
 mod tidy;
@@ -33,6 +36,9 @@ fn dispatch(command: Command) -> anyhow::Result<bool> {
             print!("{}", flags::HELP);
             Ok(true)
         }
+        Command::Bench(flags) => bench::run(&workspace, &flags),
+        Command::Compare(flags) => compare::run(&workspace, &flags),
+        Command::Peers => peers::run(&workspace),
         Command::Ci(flags) => ci::run(&workspace, &flags),
         Command::Demo(flags) => demo::run(&workspace, &flags),
         Command::Fuzz(flags) => fuzz::run(&workspace, &flags),

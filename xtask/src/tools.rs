@@ -114,7 +114,7 @@ fn patiently(command: &mut Command) -> Result<()> {
     if ended.success() { Ok(()) } else { Err(Missing(format!("this failed: {command:?}")).into()) }
 }
 
-fn succeeds(command: &mut Command) -> bool {
+pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 

@@ -16,6 +16,8 @@ use crate::scenario::{Command, Options, Plan};
 const GENERATOR_BUSY: f64 = 0.95;
 /// A node using this share of one CPU or more is likely the limit itself.
 const NODE_BUSY: f64 = 0.90;
+/// Waiting for a CPU longer than this makes rates and latencies those of the machine's load.
+const WAITED_CPUS: f64 = 0.05;
 /// What "holding a rate" allows to be missing: of the messages due in the span in the end, ...
 const HELD_SHARE: f64 = 0.99;
 /// ... and of deliveries inside the span, where those under way at its end are still out.
@@ -41,6 +43,8 @@ pub(crate) struct Measurement {
     pub(crate) generator_lag: Percentiles,
     pub(crate) node_cpu_ns_per_message: Option<f64>,
     pub(crate) node_cpus: Option<f64>,
+    /// CPUs' worth of time its threads stood ready and waited: the machine was shared with others.
+    pub(crate) node_waited_cpus: Option<f64>,
     pub(crate) node_system_share: Option<f64>,
     pub(crate) node_rss_octets: Option<u64>,
     pub(crate) node_rss_growth_octets: Option<i64>,
@@ -92,7 +96,14 @@ impl Measurement {
             outcome.unsent == 0 && all >= wanted * HELD_SHARE && in_time >= wanted * HELD_IN_TIME_SHARE
         });
         let node_cpus = outcome.node.map(|usage| usage.cpu_ns as f64 / 1e9 / outcome.seconds);
+        let waited_cpus = outcome.node.map(|usage| usage.waited_ns as f64 / 1e9 / outcome.seconds);
         let mut warnings = Vec::new();
+        if let Some(waited) = waited_cpus.filter(|waited| *waited > WAITED_CPUS) {
+            let percent = waited * 100.0;
+            warnings.push(format!(
+                "the node waited {percent:.0} % of the time for a CPU others used: trust CPU per message, not rates"
+            ));
+        }
         let spins = offered.is_some();
         if !spins && outcome.generator_busy >= GENERATOR_BUSY && node_cpus.is_none_or(|cpus| cpus < NODE_BUSY) {
             warnings.push(match node_cpus {
@@ -129,6 +140,7 @@ impl Measurement {
             generator_lag: outcome.lag.percentiles(),
             node_cpu_ns_per_message: outcome.node.map(|usage| usage.cpu_ns as f64 / delivered),
             node_cpus,
+            node_waited_cpus: waited_cpus,
             node_system_share: outcome.node.map(|usage| usage.system_share()),
             node_rss_octets: outcome.node.map(|usage| usage.rss_octets),
             node_rss_growth_octets: outcome

@@ -49,7 +49,8 @@ fn row(command: Command, m: &Measurement) -> Vec<String> {
     let l = &m.latency;
     row.extend([l.p50_us, l.p99_us, l.p99_9_us, l.p99_99_us, l.max_us].map(short));
     row.push(optional(m.node_cpu_ns_per_message));
-    row.push(m.node_cpus.map_or_else(|| "-".into(), |cpus| format!("{:.0}%", cpus * 100.0)));
+    let percent = |cpus: Option<f64>| cpus.map_or_else(|| "-".into(), |cpus| format!("{:.0}%", cpus * 100.0));
+    row.extend([percent(m.node_cpus), percent(m.node_waited_cpus)]);
     row.push(m.node_rss_octets.map_or_else(|| "-".into(), |octets| short(octets as f64 / f64::from(1 << 20))));
     row.push(short(m.generator_cpu_ns_per_message));
     row

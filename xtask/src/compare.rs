@@ -1,0 +1,167 @@
+//! `cargo xtask compare A B`: two nodes, interleaved in one sitting, judged pair by pair; or two recorded runs.
+
+use crate::bench::record::{self, METRICS, Sample, short};
+use crate::bench::stats::{iqr, median, signed_rank};
+use crate::peers;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, ensure};
+use pico_args::Arguments;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+/// `compare`: what with what.
+pub(crate) struct Flags {
+    a: String,
+    b: String,
+    node: crate::bench::Flags,
+    /// Compare runs of different machines or engines all the same.
+    force: bool,
+    json: Option<PathBuf>,
+}
+
+/// Reads what stands behind `compare`.
+///
+/// Errors: not two things to compare, or a malformed value.
+pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
+    let json = arguments.opt_value_from_str("--json")?;
+    let force = arguments.contains("--force");
+    let node = crate::bench::node_flags(arguments)?;
+    let a = arguments.opt_free_from_str()?.context("compare what with what?")?;
+    let b = arguments.opt_free_from_str()?.context("compare with what?")?;
+    Ok(Flags { a, b, node, force, json })
+}
+
+/// Compares; `false` when a message was lost.
+///
+/// Errors: something could not be built, started or measured, or the two are not comparable.
+pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
+    let recorded = |name: &str| PathBuf::from(name).join("samples.ndjson").is_file();
+    let (samples, a, b, paired) = if recorded(&flags.a) && recorded(&flags.b) {
+        let (mut a, mut b) = (record::read(flags.a.as_ref())?, record::read(flags.b.as_ref())?);
+        comparable(&a, &b, flags.force)?;
+        for (samples, name) in [(&mut a, &flags.a), (&mut b, &flags.b)] {
+            // Of a run with several targets the first is the subject.
+            let subject = samples.first().map(|s| s.target.clone()).unwrap_or_default();
+            samples.retain(|s| s.target == subject);
+            samples.iter_mut().for_each(|s| s.target.clone_from(name));
+        }
+        a.extend(b);
+        (a, flags.a.clone(), flags.b.clone(), false)
+    } else {
+        let built = peers::build(workspace, false)?;
+        let targets = [peers::target(workspace, &built, &flags.a)?, peers::target(workspace, &built, &flags.b)?];
+        let samples = crate::bench::interleaved(workspace, &flags.node, &built, &targets)?;
+        (samples, flags.a.clone(), flags.b.clone(), true)
+    };
+    let judged = judge(&samples, &a, &b, paired);
+    print!("{}", markdown(&judged, &a, &b, paired));
+    if let Some(path) = &flags.json {
+        fs::write(path, serde_json::to_string_pretty(&judged)?)?;
+    }
+    Ok(samples.iter().all(Sample::is_clean))
+}
+
+/// Refuses to compare runs made under different conditions.
+pub(crate) fn comparable(a: &[Sample], b: &[Sample], force: bool) -> Result<()> {
+    let of = |samples: &[Sample]| -> Result<(Value, Value, Value, String)> {
+        let first = samples.first().context("an empty run")?;
+        let machine = |key: &str| first.machine[key].clone();
+        Ok((machine("cpu"), machine("cpus"), machine("kernel"), first.engine.clone()))
+    };
+    let (a, b) = (of(a)?, of(b)?);
+    ensure!(
+        force || a == b,
+        "the two runs were made on different machines, kernels or engines:\n  {a:?}\n  {b:?}\n--force compares them all the same"
+    );
+    Ok(())
+}
+
+/// One object per case and metric.
+pub(crate) fn judge(samples: &[Sample], a: &str, b: &str, paired: bool) -> Vec<Value> {
+    let mut judged = Vec::new();
+    for (scenario, label) in record::cases(samples) {
+        for metric in &METRICS {
+            let of = |target| record::figures(samples, &scenario, &label, target, metric.pointer);
+            let (from, to) = (of(a), of(b));
+            if from.is_empty() || to.is_empty() {
+                continue;
+            }
+            let ratios: Vec<f64> = from.iter().zip(&to).map(|(a, b)| b / a).collect();
+            let ratio = if paired { median(&ratios) } else { median(&to) / median(&from) };
+            judged.push(json!({
+                "scenario": scenario, "case": label, "metric": metric.name, "unit": metric.unit,
+                "more_is_better": metric.more_is_better, "pointer": metric.pointer,
+                "a": median(&from), "b": median(&to), "ratio": ratio,
+                "ratio_iqr": if paired { json!(iqr(&ratios)) } else { Value::Null },
+                "chance": if paired { json!(signed_rank(&ratios)) } else { Value::Null },
+                "pairs": ratios.len(),
+            }));
+        }
+    }
+    judged
+}
+
+fn markdown(judged: &[Value], a: &str, b: &str, paired: bool) -> String {
+    let mut out = format!(
+        "\n| case | metric | A: {a} | B: {b} | B / A | spread | chance |\n|---|---|---:|---:|---:|---:|---:|\n"
+    );
+    let number = |value: &Value| value.as_f64().map_or_else(|| "-".into(), short);
+    for row in judged {
+        let _ = writeln!(
+            out,
+            "| {} | {}, {} | {} | {} | {:.3} | {} | {} |",
+            row["case"].as_str().unwrap_or(""),
+            row["metric"].as_str().unwrap_or(""),
+            row["unit"].as_str().unwrap_or(""),
+            number(&row["a"]),
+            number(&row["b"]),
+            row["ratio"].as_f64().unwrap_or(f64::NAN),
+            row["ratio_iqr"].as_f64().map_or_else(|| "-".into(), |v| format!("{v:.3}")),
+            row["chance"].as_f64().map_or_else(|| "-".into(), |v| format!("{v:.3}")),
+        );
+    }
+    out.push_str(if paired {
+        "\nB / A is the median of the pairs' ratios, spread the distance between their quartiles, chance how likely pairs this \
+         one-sided are if neither is better (Wilcoxon signed-rank, two-sided, exact).\n"
+    } else {
+        "\nTwo recorded runs: medians only. For a judgement, compare the two in one sitting.\n"
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(target: &str, repeat: u32, delivered: f64, kernel: &str) -> Sample {
+        let report = json!({
+            "machine": {"cpus": 2, "cpu": "X", "kernel": kernel}, "engine": "epoll", "unix_time": 0,
+            "measurements": [{"label": "1->1", "delivered_per_s": delivered, "faults": {"lost": 0}}],
+        });
+        Sample::of_report(target, "throughput", repeat, &report).remove(0)
+    }
+
+    #[test]
+    fn pairs_are_judged_by_their_ratios() {
+        let mut samples = Vec::new();
+        for (repeat, base) in [(0, 100.0), (1, 200.0), (2, 400.0), (3, 800.0), (4, 50.0)] {
+            samples.push(sample("a", repeat, base, "6"));
+            samples.push(sample("b", repeat, base * 1.5, "6"));
+        }
+        let judged = judge(&samples, "a", "b", true);
+        assert_eq!(judged.len(), 1);
+        assert_eq!(judged[0]["ratio"], 1.5);
+        assert_eq!(judged[0]["chance"], 2.0 / 32.0);
+        assert!(markdown(&judged, "a", "b", true).contains("| 1.500 | 0.000 | 0.062 |"));
+    }
+
+    #[test]
+    fn other_machines_are_refused() {
+        let (a, b) = ([sample("a", 0, 1.0, "6")], [sample("a", 0, 1.0, "5")]);
+        assert!(comparable(&a, &b, false).is_err());
+        assert!(comparable(&a, &b, true).is_ok());
+        assert!(comparable(&a, &a, false).is_ok());
+    }
+}
