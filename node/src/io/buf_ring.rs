@@ -181,7 +181,8 @@ mod tests {
             let address = unsafe { at(Entry::ADDRESS_AT).cast::<u64>().read_volatile() };
             // SAFETY: as above.
             let index = unsafe { at(Entry::INDEX_AT).cast::<u16>().read_volatile() };
-            let start = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
+            let start = ring.pool.start(index);
+            assert_eq!(start.addr() as u64, address, "the entry names its buffer");
             (start, at(Entry::LENGTH_AT).cast(), index)
         }
 

@@ -40,6 +40,8 @@ pub struct Uring {
     waker: Waker,
     mode: Mode,
     features: Features,
+    /// Octets taken before the owner has its turn: half of what the buffers hold, at most.
+    octets_per_enter: u64,
     /// Completions that needed no kernel, or come after others.
     ready: VecDeque<Done>,
     /// Leases of closing sockets on their way back.
@@ -144,6 +146,8 @@ impl Uring {
             waker: Waker::new()?,
             mode: ready.mode,
             features: ready.features,
+            octets_per_enter: OCTETS_PER_ENTER
+                .min(u64::from(options.recv_buf_octets) * u64::from(options.recv_buf_count) / 2),
             ready: VecDeque::new(),
             unwanted: Vec::new(),
             batch: Some(new_batch()),
@@ -156,8 +160,7 @@ impl Uring {
 
     /// Every wake becomes one completion, without reading the counter.
     fn watch_waker(&mut self) {
-        let readable = u32::from(rustix::event::PollFlags::IN.bits());
-        let entry = opcode::PollAdd::new(types::Fd(self.waker.fd().as_raw_fd()), readable).multi(true);
+        let entry = opcode::PollAdd::new(types::Fd(self.waker.fd().as_raw_fd()), READABLE).multi(true);
         // SAFETY: names the eventfd, which `waker` keeps open as long as the ring.
         unsafe { self.push(Op::Wake, NOBODY, entry.build()) };
     }
@@ -244,11 +247,18 @@ impl Uring {
         }
     }
 
-    /// Takes every completion there is.
+    /// Going on would find no buffers: first the owner has to put some back.
+    fn is_half_lent(&self) -> bool {
+        let pool = self.buffers.pool();
+        !self.features.incremental && pool.leases_out() >= u32::from(pool.count() / 2)
+    }
+
+    /// Takes every completion there is, as long as the owner's share for one turn lasts.
     fn reap(&mut self, done: &mut VecDeque<Done>) -> io::Result<()> {
+        let (before, octets_before) = (done.len(), self.counters.octets_received);
         let mut woken = false;
+        let mut batch = self.batch.take().unwrap_or_else(new_batch);
         loop {
-            let mut batch = self.batch.take().unwrap_or_else(new_batch);
             loop {
                 let taken = self.ring.take(&mut batch);
                 for completion in taken {
@@ -258,11 +268,15 @@ impl Uring {
                     break;
                 }
             }
-            self.batch = Some(batch);
-            if !self.ring.refill_after_overflow()? {
+            let octets = self.counters.octets_received - octets_before;
+            let is_enough =
+                done.len() - before >= DONE_PER_ENTER || octets >= self.octets_per_enter || self.is_half_lent();
+            // The kernel finishes only some 20 receives per call, whatever is ready.
+            if !self.ring.refill_after_overflow()? && (is_enough || !self.ring.finish_more()?) {
                 break;
             }
         }
+        self.batch = Some(batch);
         for lease in self.unwanted.drain(..) {
             self.buffers.put_back(lease);
         }
@@ -453,5 +467,12 @@ fn new_batch() -> Box<Batch> {
 const BUFFER_GROUP: u16 = 0;
 /// The key of what belongs to no socket.
 const NOBODY: Key = Key { slot: 0, generation: 0 };
+/// Completions of one `enter`, so that the owner's turn stays short.
+const DONE_PER_ENTER: usize = 4096;
+/// Octets received in one `enter` at most, about: half of a common L2 cache.
+const OCTETS_PER_ENTER: u64 = 512 * 1024;
+/// poll(2)'s POLLIN, as wide as the ring wants it.
+const READABLE: u32 = 1;
+const _: () = assert!(libc::POLLIN == 1);
 /// How long a dropped engine waits for the kernel.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(1);

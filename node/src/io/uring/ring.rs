@@ -83,7 +83,7 @@ impl Ring {
     ///
     /// Whatever memory and descriptor the entry names stay valid until its last completion was taken.
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        loop {
+        for _ in 0..SUBMIT_TRIES {
             // SAFETY: the caller's promise is exactly what `push` asks for.
             let pushed = unsafe { self.ring.submission().push(entry) };
             if pushed.is_ok() {
@@ -93,6 +93,7 @@ impl Ring {
             self.counts.sq_full += 1;
             self.call(0, EnterFlags::empty(), None)?;
         }
+        Err(io::Error::other("io_uring takes no submissions any more"))
     }
 
     /// Submits what is queued and lets the kernel finish what it can, waiting for one completion at most `wait`.
@@ -128,6 +129,15 @@ impl Ring {
         Ok(true)
     }
 
+    /// Lets the kernel finish more of what is ready, if it says there is more. True = take again.
+    pub(super) fn finish_more(&mut self) -> io::Result<bool> {
+        if !self.flags_work || !self.ring.submission().taskrun() {
+            return Ok(false);
+        }
+        self.call(0, self.enter_flags, None)?;
+        Ok(true)
+    }
+
     fn call(&mut self, min_complete: u32, flags: EnterFlags, wait: Option<&Timespec>) -> io::Result<()> {
         let to_submit = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
         let mut args = SubmitArgs::new();
@@ -157,6 +167,9 @@ impl Ring {
         }
     }
 }
+
+/// Calls that free no place in the submission queue before it counts as broken.
+const SUBMIT_TRIES: u32 = 1000;
 
 fn timespec(wait: Duration) -> Timespec {
     Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos())

@@ -226,6 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel for limits")]
     fn refusals_name_what_helps() {
         let text = |code| explain(io::Error::from_raw_os_error(code)).to_string();
         assert!(text(libc::ENOMEM).contains("RLIMIT_MEMLOCK is"));
