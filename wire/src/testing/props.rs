@@ -145,7 +145,8 @@ fn cut<'a>(mut octets: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Frames a peer of `role` might hear: preface and SETTINGS, then what the recipe says, mostly but not always in order.
+/// Frames a peer of `role` might hear: preface and SETTINGS, then what the recipe says. Most of it is in order, so that
+/// later frames are reached; some is wrong in ways that cost a stream, and a little is anything at all.
 #[must_use]
 pub fn cook(recipe: &[u8], role: Role) -> Vec<u8> {
     let mut out = if role == Role::Server { PREFACE.to_vec() } else { Vec::new() };
@@ -155,41 +156,68 @@ pub fn cook(recipe: &[u8], role: Role) -> Vec<u8> {
         out.extend_from_slice(payload);
     };
     frame(Kind::SETTINGS, 0, 0, &[], &mut out);
+    // A server hears of streams as they are opened; a client has four.
+    let mut highest = if role == Role::Server { 0 } else { 7 };
     let mut recipe = recipe.iter().copied();
     while let (Some(what), Some(how)) = (recipe.next(), recipe.next()) {
-        let stream = u32::from(how >> 5 << 1 | 1);
         let filler: Vec<u8> = (0..how & 0x1f).map(|_| recipe.next().unwrap_or(0)).collect();
-        match what % 20 {
-            0..=3 => {
-                let head = match role {
-                    Role::Server => &[(":method", "POST"), (":scheme", "http"), (":path", "/")][..],
-                    Role::Client => &[(":status", if what & 0x20 == 0 { "200" } else { "100" })][..],
-                };
-                let mut fields = head.to_vec();
-                if what & 0x40 != 0 {
-                    fields.push(("content-length", "10"));
-                }
-                let (first, second) = (block(&fields), filler);
-                let end = if what & 0x80 != 0 { flag::END_STREAM } else { 0 };
-                if what % 20 == 0 {
-                    frame(Kind::HEADERS, end, stream, &first, &mut out);
-                    frame(Kind::CONTINUATION, flag::END_HEADERS, stream, &second, &mut out);
-                } else {
-                    frame(Kind::HEADERS, end | flag::END_HEADERS, stream, &first, &mut out);
-                }
+        let kind = what & 0x1f;
+        let end = if what & 0x80 != 0 { flag::END_STREAM } else { 0 };
+        let opens = kind < 5 || highest == 0;
+        let stream = match role {
+            Role::Server if opens => {
+                highest += 2 - u32::from(highest == 0);
+                highest
             }
-            4..=8 => frame(Kind::DATA, what >> 5 & (flag::END_STREAM | flag::PADDED), stream, &filler, &mut out),
-            9 => frame(Kind::DATA, flag::PADDED, stream, &[&[how & 7][..], &filler].concat(), &mut out),
-            10 => frame(Kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &block(&[("a", "b")]), &mut out),
-            11 => frame(Kind::RST_STREAM, 0, stream, &[0, 0, 0, how], &mut out),
-            12 => frame(Kind::SETTINGS, what >> 7, 0, if what > 0x7f { &[] } else { &[0, 4, 0, 1, 0, 0] }, &mut out),
-            13 => frame(Kind::PING, what >> 7, 0, &[how; 8], &mut out),
-            14 => frame(Kind::WINDOW_UPDATE, 0, stream - u32::from(what >> 7), &[0, 0, how, what], &mut out),
-            15 => frame(Kind::PRIORITY, 0, stream, &[0, 0, 0, what >> 5, 9], &mut out),
-            16 => frame(Kind::GOAWAY, 0, 0, &[&[0; 8][..], &filler].concat(), &mut out),
-            17 => frame(Kind(what), how, stream, &filler, &mut out),
-            18 => frame(Kind::HEADERS, what >> 5 | flag::END_HEADERS, stream, &filler, &mut out),
-            _ => out.extend(filler),
+            _ => highest.saturating_sub(2 * u32::from(how >> 6)).max(1),
+        };
+        if opens {
+            let mut fields = match role {
+                Role::Server => vec![(":method", "POST"), (":scheme", "http"), (":path", "/")],
+                Role::Client => vec![(":status", if kind == 1 { "100" } else { "200" })],
+            };
+            match how % 16 {
+                0 => fields.push((":path", "/again")),
+                1 => fields.push(("te", "gzip")),
+                2 => fields.push(("content-length", "10")),
+                _ => fields.push(("te", "trailers")),
+            }
+            let block = block(&fields);
+            let (first, second) = block.split_at(usize::from(how) % block.len());
+            if kind == 0 {
+                frame(Kind::HEADERS, end, stream, first, &mut out);
+                frame(Kind::CONTINUATION, flag::END_HEADERS, stream, second, &mut out);
+            } else if kind == 2 {
+                let padded = [&[2][..], &block, &[0; 2]].concat();
+                frame(Kind::HEADERS, end | flag::END_HEADERS | flag::PADDED, stream, &padded, &mut out);
+            } else {
+                frame(Kind::HEADERS, end | flag::END_HEADERS, stream, &block, &mut out);
+            }
+            continue;
+        }
+        match kind {
+            5..=12 => frame(Kind::DATA, end & (how << 5 >> 7), stream, &filler, &mut out),
+            13..=15 => {
+                let padding = (how >> 5).min(how & 0x1f);
+                frame(Kind::DATA, end | flag::PADDED, stream, &[&[padding][..], &filler].concat(), &mut out);
+            }
+            16 | 17 => {
+                let fields: &[_] = if how % 8 == 0 { &[(":path", "late")] } else { &[("a", "b")] };
+                let flags = flag::END_HEADERS | if how % 8 == 1 { 0 } else { flag::END_STREAM };
+                frame(Kind::HEADERS, flags, stream, &block(fields), &mut out);
+            }
+            18 => frame(Kind::RST_STREAM, 0, stream, &[0, 0, 0, how], &mut out),
+            19 => frame(Kind::SETTINGS, what >> 7, 0, if what > 0x7f { &[] } else { &[0, 4, 0, 1, 0, 0] }, &mut out),
+            20 => frame(Kind::PING, what >> 7, 0, &[how; 8], &mut out),
+            21 | 22 => frame(Kind::WINDOW_UPDATE, 0, stream, &[0, 0, 0, how & 0x3f], &mut out),
+            23 => frame(Kind::WINDOW_UPDATE, 0, 0, &[0, 0, how, 1], &mut out),
+            24 | 25 => frame(Kind::PRIORITY, 0, stream, &[0, 0, 0, what >> 5, 9], &mut out),
+            26 => frame(Kind::GOAWAY, 0, 0, &[&[0; 8][..], &filler].concat(), &mut out),
+            27 => frame(Kind(0x20 | what >> 5), how, stream, &filler, &mut out),
+            28 if how < 16 => out.extend(filler),
+            29 if how < 16 => frame(Kind(what >> 5), how, stream + u32::from(how >> 2), &filler, &mut out),
+            30 if how < 16 => frame(Kind::HEADERS, what >> 5 | flag::END_HEADERS, stream + 2, &filler, &mut out),
+            _ => frame(Kind::DATA, 0, stream, &filler, &mut out),
         }
     }
     out
