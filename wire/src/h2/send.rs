@@ -397,3 +397,84 @@ impl Send {
         Some(self.hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: StreamId = StreamId::new(1);
+    const THREE: StreamId = StreamId::new(3);
+
+    fn sender() -> (Send, Vec<u8>) {
+        let mut send = Send::new(Role::Server, &Limits::default());
+        send.open(ONE);
+        send.open(THREE);
+        (send, Vec::new())
+    }
+
+    /// Length, flags and stream of each frame.
+    fn frames(mut octets: &[u8]) -> Vec<(u32, u8, u32)> {
+        let mut frames = Vec::new();
+        while let Some((head, rest)) = Head::split(octets) {
+            frames.push((head.length, head.flags, head.stream.get()));
+            octets = &rest[head.length as usize..];
+        }
+        assert!(octets.is_empty(), "frames are whole");
+        frames
+    }
+
+    fn append(send: &mut Send, stream: StreamId, octets: u32, out: &mut Vec<u8>) -> bool {
+        let has_room = send.begin_data(stream, octets, out);
+        if has_room {
+            out.extend(std::iter::repeat_n(7, octets as usize));
+        }
+        has_room
+    }
+
+    #[test]
+    fn messages_share_a_frame_until_something_is_between_them() {
+        let (mut send, mut out) = sender();
+        assert!(append(&mut send, ONE, 10, &mut out) && append(&mut send, ONE, 20, &mut out));
+        assert!(append(&mut send, THREE, 5, &mut out) && append(&mut send, ONE, 1, &mut out));
+        send.ping([0; 8], &mut out);
+        assert!(append(&mut send, ONE, 2, &mut out));
+        send.seal();
+        assert!(append(&mut send, ONE, 3, &mut out));
+        assert_eq!(send.data(ONE, &[0; 4], true, &mut out), 4);
+        assert_eq!(frames(&out), [(30, 0, 1), (5, 0, 3), (1, 0, 1), (8, 0, 0), (2, 0, 1), (7, flag::END_STREAM, 1)]);
+        assert_eq!(send.take_data_sent(), 7);
+    }
+
+    #[test]
+    fn a_frame_grows_to_the_peers_limit() {
+        let (mut send, mut out) = sender();
+        assert!(append(&mut send, ONE, 16_000, &mut out) && append(&mut send, ONE, 384, &mut out));
+        assert!(append(&mut send, ONE, 1, &mut out));
+        assert!(!append(&mut send, ONE, 16_385, &mut out), "no single frame holds that");
+        assert_eq!(send.data(ONE, &[0; 20_000], false, &mut out), 20_000);
+        assert_eq!(frames(&out), [(16_384, 0, 1), (16_384, 0, 1), (3617, 0, 1)]);
+    }
+
+    #[test]
+    fn both_windows_are_kept() {
+        let (mut send, mut out) = sender();
+        assert_eq!(send.data(ONE, &[0; 60_000], false, &mut out), 60_000);
+        assert_eq!((send.window(ONE), send.window(THREE)), (5535, 5535));
+        assert!(!append(&mut send, THREE, 5536, &mut out), "the transport's window");
+        send.window_update(StreamId::TRANSPORT, 100_000).unwrap();
+        assert!(!append(&mut send, ONE, 5536, &mut out), "the stream's window");
+        assert!(append(&mut send, THREE, 5536, &mut out));
+        assert_eq!(send.data(ONE, &[0; 6000], true, &mut out), 5535, "what fits, and no END_STREAM");
+        assert!(frames(&out).iter().all(|(_, flags, _)| *flags == 0));
+        assert!(!append(&mut send, StreamId::new(5), 0, &mut out), "nobody opened it");
+    }
+
+    #[test]
+    fn an_end_needs_no_window() {
+        let (mut send, mut out) = sender();
+        send.settings(&Settings { initial_window: Some(0), ..Settings::default() }, &mut out).unwrap();
+        out.clear();
+        assert_eq!(send.data(ONE, &[], true, &mut out), 0);
+        assert_eq!(frames(&out), [(0, flag::END_STREAM, 1)]);
+    }
+}
