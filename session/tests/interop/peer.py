@@ -6,6 +6,7 @@ Run by tests/interop.rs with a Python that has slim-bindings 3.3.8.
 import asyncio
 import datetime
 import json
+import os
 import sys
 
 import slim_bindings as slim
@@ -15,6 +16,11 @@ connection = None
 app = None
 sessions = {}
 contexts = {}
+
+
+def say(answer):
+    # One write: the SDK logs to the same standard output from other threads.
+    os.write(1, ("\n" + json.dumps(answer) + "\n").encode())
 
 
 def seconds(number):
@@ -91,16 +97,20 @@ async def main():
     global service
     loop = asyncio.get_running_loop()
     slim.uniffi_set_event_loop(loop)
-    slim.initialize_with_defaults()
+    if "SHOW" in os.environ:
+        tracing = slim.new_tracing_config_with("debug", False, False, ["slim_session=debug"])
+        slim.initialize_with_configs(slim.new_runtime_config(), tracing, [slim.new_service_config()])
+    else:
+        slim.initialize_with_defaults()
     service = slim.get_global_service()
-    print(json.dumps({"ready": slim.get_version()}), flush=True)
+    say({"ready": slim.get_version()})
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         command = json.loads(line)
         try:
             answer = await do(command)
         except Exception as error:  # the test decides what an error means
             answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps({"of": command["n"], **answer}), flush=True)
+        say({"of": command["n"], **answer})
 
 
 asyncio.run(main())
