@@ -282,7 +282,8 @@ impl Node {
         let (tx, rx) = bounded(self.orders.len());
         self.order_all(|| Order::Quiesce(tx.clone()));
         drop(tx);
-        while rx.recv_deadline(deadline).is_ok() {}
+        // Publishes parked behind a slow reader may take a while; the rest of the time is for saying goodbye.
+        while rx.recv_deadline(deadline - drain_timeout / 2).is_ok() {}
         self.order_all(|| Order::Drain);
         self.order_all(|| Order::Stop { now: false });
         let mut in_time = true;

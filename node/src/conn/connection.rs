@@ -4,6 +4,7 @@ use super::age::AgeLog;
 use super::out_queue::OutQueue;
 use slimline_fib::{ConnId, FanoutCursor};
 use slimline_wire::ConnType;
+use slimline_wire::grpc::Status;
 use slimline_wire::h2::StreamId;
 use slimline_wire::link::HeaderMac;
 use std::time::Instant;
@@ -69,6 +70,13 @@ pub(crate) enum Pressure {
     Stalled,
 }
 
+/// The last words to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) status: Status,
+    pub(crate) text: &'static str,
+}
+
 /// One OpenChannel stream on a transport of this shard.
 pub(crate) struct Connection {
     pub(crate) id: ConnId,
@@ -94,6 +102,12 @@ pub(crate) struct Connection {
     pub(crate) backlog: Vec<u8>,
     /// The peer ended its half while octets were still in the backlog.
     pub(crate) ended_by_peer: bool,
+    /// How its stream ends once its queue is empty; its routes are gone already.
+    pub(crate) ending: Option<Ending>,
+    /// Control was told that it left.
+    pub(crate) departed: bool,
+    /// Nothing names it any more: its slot is free as soon as it is gone itself.
+    pub(crate) released: bool,
     pub(crate) since: Instant,
     pub(crate) dropped: u64,
 }
@@ -117,9 +131,17 @@ impl Connection {
             parked: None,
             backlog: Vec::new(),
             ended_by_peer: false,
+            ending: None,
+            departed: false,
+            released: false,
             since: now,
             dropped: 0,
         }
+    }
+
+    /// Whether nothing it sent or is to be sent waits for anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.parked.is_none() && self.requests == 0
     }
 
     pub(crate) fn link(&self) -> Option<&Link> {

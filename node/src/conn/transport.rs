@@ -44,6 +44,16 @@ impl Rx {
     }
 }
 
+/// A plain answer on its way: flow-controlled like any other data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Body {
+    pub(crate) stream: StreamId,
+    /// What is still to be sent.
+    pub(crate) octets: &'static [u8],
+    /// Whether gRPC trailers end the stream, rather than the last octet.
+    pub(crate) has_trailers: bool,
+}
+
 /// Whose octets lie in a block, for the age of each connection's queue.
 pub(crate) type Shares = Vec<(u32, u32, usize)>;
 
@@ -64,6 +74,8 @@ pub(crate) struct Tx {
     pub(crate) flight_since: Instant,
     /// Connections with octets in their own queue, in round-robin order: (slot, generation).
     pub(crate) backlogged: Vec<(u32, u32)>,
+    /// Answers that wait for a window; as many as the peer may have streams.
+    pub(crate) bodies: Vec<Body>,
 }
 
 /// How far a transport is on its way out.
@@ -130,6 +142,7 @@ impl Transport {
                 flight_sent: 0,
                 flight_since: now,
                 backlogged: Vec::new(),
+                bodies: Vec::new(),
             },
             connections: Vec::new(),
             closing: Closing::No,

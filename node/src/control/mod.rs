@@ -52,7 +52,7 @@ pub(crate) enum Order {
     Release { conn: ConnId },
     /// Take over an accepted socket.
     Adopt { listener: u16, socket: OwnedFd },
-    /// Accept and read nothing more; answer when everything read so far is on its way.
+    /// Accept nothing more and take no more messages; answer when everything taken so far is on its way.
     Quiesce(Sender<()>),
     /// Say goodbye: no new streams, end the present ones.
     Drain,

@@ -21,15 +21,17 @@ impl Core {
             });
             if let Some(transport) = self.transports.get_mut(slot, generation) {
                 transport.goaway_sent = true;
-                if let Some(rx) = transport.rx.as_mut() {
-                    rx.h2.stop_accepting();
-                }
             }
         }
         self.drain_progress(now);
     }
 
-    /// Ends the connections whose queues have emptied, and the transports that carry none any more.
+    /// Whether nothing that was read waits for anything any more.
+    pub(crate) fn has_forwarded_all(&self) -> bool {
+        !self.mesh.has_input() && self.connections.iter().all(|connection| connection.parked.is_none())
+    }
+
+    /// Ends the connections that have nothing left to send, forward or acknowledge, and the transports that carry none.
     pub(crate) fn drain_progress(&mut self, now: Instant) {
         if !self.draining {
             return;
@@ -37,7 +39,7 @@ impl Core {
         let finished: Vec<(u32, u32)> = self
             .connections
             .iter()
-            .filter(|connection| connection.out.is_empty())
+            .filter(|connection| connection.is_idle() && !self.mesh.has_input())
             .map(|connection| (connection.id.slot, connection.id.generation))
             .collect();
         for (slot, generation) in finished {
@@ -52,7 +54,10 @@ impl Core {
             .collect();
         for (slot, generation) in empty {
             let Some(transport) = self.transports.get_mut(slot, generation) else { continue };
-            let last = transport.rx.as_ref().map_or(StreamId::TRANSPORT, |rx| rx.h2.last_stream());
+            let last = transport.rx.as_mut().map_or(StreamId::TRANSPORT, |rx| {
+                rx.h2.stop_accepting();
+                rx.h2.last_stream()
+            });
             transport.closing = Closing::AfterSend;
             transport.closing_since = Some(now);
             self.with_tx(slot, generation, |tx| tx.h2.goaway(last, Code::NO_ERROR, b"", &mut tx.fill));

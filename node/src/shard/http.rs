@@ -1,8 +1,8 @@
 //! Requests: which stream becomes a connection, which gets a plain answer, and how streams end.
 
 use super::core::Core;
-use crate::conn::connection::{Connection, Phase};
-use crate::conn::transport::{Closing, Rx, StreamRole, Tx};
+use crate::conn::connection::{Connection, Ending, Phase};
+use crate::conn::transport::{Body, Closing, Rx, StreamRole, Tx};
 use slimline_fib::ConnId;
 use slimline_wire::grpc::{Deframer, OPEN_CHANNEL_PATH, Status, percent_encode};
 use slimline_wire::h2::{Code, Fields, StreamId};
@@ -59,7 +59,7 @@ impl Core {
                 };
             }
         }
-        if path == OPEN_CHANNEL_PATH.as_bytes() && self.draining {
+        if path == OPEN_CHANNEL_PATH.as_bytes() && self.quiet {
             return StreamRole::Refused {
                 status: 200,
                 grpc_status: Some(Status::UNAVAILABLE.0),
@@ -128,30 +128,31 @@ impl Core {
                 if parked {
                     return; // what it already sent is still handled; then this is called again
                 }
-                self.end_connection(conn_slot, conn_generation, Status::OK, "");
+                let ending = Ending { status: Status::OK, text: "" };
+                self.end_when_sent(conn_slot, conn_generation, ending);
                 return;
             }
             StreamRole::Health { head } => {
-                let (status, body): (u16, &[u8]) = if self.draining { (503, b"draining\n") } else { (200, b"ok\n") };
+                let (status, octets): (u16, &[u8]) = if self.quiet { (503, b"draining\n") } else { (200, b"ok\n") };
                 self.respond(slot, generation, stream, status, b"text/plain; charset=utf-8", head);
                 if !head {
-                    self.with_tx(slot, generation, |tx| {
-                        tx.h2.data(stream, body, true, &mut tx.fill);
-                    });
+                    self.answer(slot, generation, Body { stream, octets, has_trailers: false });
+                    return;
                 }
             }
             StreamRole::HealthCheck => {
-                let body = if self.draining { NOT_SERVING } else { SERVING };
+                let octets = if self.quiet { &NOT_SERVING } else { &SERVING };
                 self.respond(slot, generation, stream, 200, b"application/grpc", false);
-                self.with_tx(slot, generation, |tx| {
-                    tx.h2.data(stream, &body, false, &mut tx.fill);
-                    trailers(tx, stream, Status::OK, "");
-                });
+                self.answer(slot, generation, Body { stream, octets, has_trailers: true });
+                return;
             }
             StreamRole::Refused { status, grpc_status, reason } => {
                 self.refuse(slot, generation, stream, status, grpc_status, reason);
+                if grpc_status.is_none() {
+                    return; // with a body
+                }
             }
-            StreamRole::Answered => {}
+            StreamRole::Answered => return,
         }
         self.with_tx(slot, generation, |tx| tx.h2.close(stream));
         rx.h2.close(stream);
@@ -159,7 +160,15 @@ impl Core {
         self.transport_idle_check(slot, generation);
     }
 
-    fn refuse(&mut self, slot: u32, generation: u32, stream: StreamId, status: u16, grpc: Option<u32>, reason: &str) {
+    fn refuse(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        stream: StreamId,
+        status: u16,
+        grpc: Option<u32>,
+        reason: &'static str,
+    ) {
         let mut code = itoa::Buffer::new();
         let status = code.format(status).as_bytes();
         let mut grpc_code = itoa::Buffer::new();
@@ -179,9 +188,37 @@ impl Core {
             None => {
                 let fields = [(&b":status"[..], status), (b"content-type", b"text/plain; charset=utf-8")];
                 tx.h2.headers(stream, fields, false, &mut tx.fill);
-                tx.h2.data(stream, reason.as_bytes(), true, &mut tx.fill);
+                tx.bodies.push(Body { stream, octets: reason.as_bytes(), has_trailers: false });
             }
         });
+    }
+
+    /// Queues the body of an answer whose headers are written.
+    fn answer(&mut self, slot: u32, generation: u32, body: Body) {
+        self.with_tx(slot, generation, |tx| tx.bodies.push(body));
+    }
+
+    /// Moves what windows allow of plain answers into the block; the streams of finished ones end.
+    pub(crate) fn send_bodies(&mut self, slot: u32, generation: u32) {
+        let Some(transport) = self.transports.get_mut(slot, generation) else { return };
+        let tx = &mut transport.tx;
+        if tx.bodies.is_empty() {
+            return;
+        }
+        Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
+        for mut body in std::mem::take(&mut tx.bodies) {
+            let taken = tx.h2.data(body.stream, body.octets, !body.has_trailers, &mut tx.fill);
+            body.octets = &body.octets[taken..];
+            if !body.octets.is_empty() {
+                tx.bodies.push(body);
+                continue;
+            }
+            if body.has_trailers {
+                trailers(tx, body.stream, Status::OK, "");
+            }
+            tx.h2.close(body.stream);
+            self.ended_streams.push((slot, generation, body.stream));
+        }
     }
 
     /// A stream ended without an answer being possible: reset by the peer, or by us for its mistake.
@@ -191,9 +228,39 @@ impl Core {
         {
             self.forget_connection(conn_slot, conn_generation);
         }
-        self.with_tx(slot, generation, |tx| tx.h2.close(stream));
+        self.with_tx(slot, generation, |tx| {
+            tx.bodies.retain(|body| body.stream != stream);
+            tx.h2.close(stream);
+        });
         rx.forget(stream);
         self.transport_idle_check(slot, generation);
+    }
+
+    /// Ends a connection once everything it has queued is sent: nothing new is queued, and its routes go now.
+    pub(crate) fn end_when_sent(&mut self, slot: u32, generation: u32, ending: Ending) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        if connection.out.is_empty() {
+            return self.end_connection(slot, generation, ending.status, ending.text);
+        }
+        connection.ending = Some(ending);
+        self.depart(slot, generation);
+    }
+
+    /// Tells control that a connection has left, once.
+    fn depart(&mut self, slot: u32, generation: u32) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        if matches!(connection.phase, Phase::Up(_)) && !std::mem::replace(&mut connection.departed, true) {
+            self.inventory.remove(connection.id);
+            self.farewells.push(connection.id);
+        }
+    }
+
+    /// Nothing names a departed connection any more: its slot may be used again.
+    pub(crate) fn released(&mut self, id: ConnId) {
+        match self.connections.get_mut(id.slot, id.generation) {
+            Some(connection) => connection.released = true, // it is still sending
+            None => self.connections.release(id.slot, id.generation),
+        }
     }
 
     /// Ends a connection from our side with a gRPC status; what it still had queued goes out first where windows allow.
@@ -218,22 +285,20 @@ impl Core {
 
     /// Takes a connection out of the tables: its routes go with one delta, whoever waits for it goes on.
     pub(crate) fn forget_connection(&mut self, slot: u32, generation: u32) {
+        self.depart(slot, generation);
         let Some(connection) = self.connections.remove(slot, generation) else { return };
         self.counters.connections_ended += 1;
         if !connection.out.is_empty() {
             self.counters.drop_disconnected += 1;
         }
-        let Connection { id, transport, waiters, phase, .. } = connection;
+        let Connection { id, transport, waiters, departed, released, .. } = connection;
         if let Some(entry) = self.transports.get_mut(transport.0, transport.1) {
             entry.connections.retain(|&pair| pair != (slot, generation));
             entry.tx.backlogged.retain(|&pair| pair != (slot, generation));
         }
         self.ready.extend(waiters);
         self.set_congested_elsewhere(id, false);
-        if matches!(phase, Phase::Up(_)) {
-            self.inventory.remove(id);
-            self.farewells.push(id);
-        } else {
+        if !departed || released {
             self.connections.release(slot, generation);
         }
     }

@@ -22,6 +22,7 @@ use crate::control::{Order, Orders, Request, RequestKind};
 use crate::io::{Block, Done, Ended, Io, Key};
 use crate::limits::{DELTAS_PER_TURN, TICK};
 use crate::mesh::{Doorbell, LogReader};
+use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +49,8 @@ pub(crate) struct Shard<I: Io> {
     published: Arc<Published>,
     done: VecDeque<Done>,
     next_tick: Instant,
+    /// Who waits to hear that everything read is on its way.
+    quiescing: Option<Sender<()>>,
     stopping: bool,
 }
 
@@ -78,6 +81,7 @@ impl<I: Io> Shard<I> {
             published: parts.published,
             done: VecDeque::new(),
             next_tick: parts.now + TICK,
+            quiescing: None,
             stopping: false,
         }
     }
@@ -99,6 +103,9 @@ impl<I: Io> Shard<I> {
         }
         self.flush(now);
         self.tell_others();
+        if self.quiescing.is_some() && self.core.has_forwarded_all() {
+            self.quiescing.take().map(|waiting| waiting.send(()));
+        }
         if self.stopping && self.core.transports.len() == 0 {
             self.published.store(&self.core.counters);
             return Ok(Turn::Over);
@@ -123,12 +130,12 @@ impl<I: Io> Shard<I> {
                 Order::Settled { conn, subscription_id, error } => {
                     self.core.settled(conn, subscription_id, error.as_deref(), now);
                 }
-                Order::Release { conn } => self.core.connections.release(conn.slot, conn.generation),
+                Order::Release { conn } => self.core.released(conn),
                 Order::Adopt { listener, socket } => self.adopt(listener, socket, now),
                 Order::Quiesce(done) => {
                     self.core.quiet = true;
                     self.io_unlisten_all();
-                    let _ = done.send(());
+                    self.quiescing = Some(done);
                 }
                 Order::Drain => self.core.drain(now),
                 Order::Report(answer) => {
@@ -247,6 +254,7 @@ impl<I: Io> Shard<I> {
             }
         }
         self.core.touched.clear();
+        self.core.reap_streams();
         for action in self.core.actions.drain(..) {
             match action {
                 Action::QuickAck(slot, generation) => {
@@ -293,7 +301,7 @@ impl<I: Io> Shard<I> {
         {
             return Some(Duration::ZERO);
         }
-        let tick = (!self.core.aging.is_empty() || self.core.draining || self.stopping).then_some(self.next_tick);
+        let tick = (!self.core.aging.is_empty() || self.core.quiet || self.stopping).then_some(self.next_tick);
         let retry = (!self.core.parked_elsewhere.is_empty() || self.core.mesh.has_unsaid())
             .then_some(now + Duration::from_millis(1));
         let soonest = [self.core.timers.next(), tick, retry].into_iter().flatten().min();

@@ -35,7 +35,7 @@ impl Core {
             transport.touched = true; // even if nothing leaves: the peer may wait for an acknowledgement
             self.touched.push((slot, generation));
         }
-        if transport.closing != Closing::No || self.quiet {
+        if transport.closing != Closing::No {
             return;
         }
         let Some(mut rx) = transport.rx.take() else { return };
@@ -69,7 +69,9 @@ impl Core {
             match event {
                 Event::Data { stream, octets, flow_octets, end_stream } => {
                     self.credit_transport(slot, generation, rx, flow_octets);
-                    self.data(slot, generation, rx, stream, octets, flow_octets, now);
+                    if !self.quiet {
+                        self.data(slot, generation, rx, stream, octets, flow_octets, now);
+                    }
                     if end_stream {
                         self.request_ended(slot, generation, rx, stream);
                     }
@@ -78,9 +80,14 @@ impl Core {
                 Event::Headers { stream, fields, end_stream } => {
                     let role = self.route(slot, generation, stream, fields, now);
                     rx.requested = true;
+                    let refused = matches!(role, StreamRole::Refused { grpc_status: Some(_), .. });
                     rx.streams.push(crate::conn::transport::RxStream { id: stream, role });
-                    if end_stream {
+                    if end_stream || refused {
                         self.request_ended(slot, generation, rx, stream);
+                    }
+                    if refused && !end_stream {
+                        // A call that streams its request waits for our answer before it ends (RFC 9113 §8.1).
+                        self.with_tx(slot, generation, |tx| tx.h2.reset(stream, Code::NO_ERROR, &mut tx.fill));
                     }
                 }
                 Event::Trailers { stream, .. } => self.request_ended(slot, generation, rx, stream),

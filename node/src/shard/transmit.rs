@@ -2,7 +2,7 @@
 
 use super::core::{Action, Core};
 use super::forward::Outgoing;
-use crate::conn::connection::{Connection, Phase, Pressure};
+use crate::conn::connection::{Connection, Ending, Phase, Pressure};
 use crate::conn::transport::{Closing, Tx};
 use crate::limits::{FILL_OCTETS_MAX, LINGER, ROUND_OCTETS};
 use slimline_fib::ConnId;
@@ -39,7 +39,7 @@ impl Core {
             connection.dropped += 1;
             return;
         }
-        let Phase::Up(link) = &mut connection.phase else {
+        let (Phase::Up(link), None) = (&mut connection.phase, connection.ending) else {
             self.counters.drop_next_hop_gone += 1;
             return;
         };
@@ -147,9 +147,10 @@ impl Core {
 
     /// Moves what windows and block allow from a transport's streams into its block, fairly.
     pub(crate) fn refill(&mut self, slot: u32, generation: u32) {
+        self.send_bodies(slot, generation);
         let Some(transport) = self.transports.get_mut(slot, generation) else { return };
         let tx = &mut transport.tx;
-        let mut idle_rounds = 0;
+        let (mut idle_rounds, mut emptied) = (0, Vec::new());
         while tx.fill.len() < FILL_OCTETS_MAX && idle_rounds < tx.backlogged.len() {
             let pair = tx.backlogged.remove(0);
             let Some(connection) = self.connections.get_mut(pair.0, pair.1) else { continue };
@@ -167,7 +168,12 @@ impl Core {
             }
             if !connection.out.is_empty() {
                 tx.backlogged.push(pair);
+            } else if let Some(ending) = connection.ending {
+                emptied.push((pair, ending));
             }
+        }
+        for ((slot, generation), Ending { status, text }) in emptied {
+            self.end_connection(slot, generation, status, text);
         }
     }
 

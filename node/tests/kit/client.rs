@@ -83,6 +83,8 @@ pub struct Client {
     pub credits_streams: bool,
     /// Streams whose window is not given back.
     pub withheld: HashSet<u32>,
+    /// Octets of each stream's window that are withheld.
+    owed: HashMap<u32, u32>,
     /// DATA octets each stream was sent.
     pub received: HashMap<u32, u64>,
     /// The last octets the node sent: where a test looks for texts that events leave out.
@@ -142,6 +144,7 @@ impl Client {
             credits_transport: true,
             credits_streams: true,
             withheld: HashSet::new(),
+            owed: HashMap::new(),
             received: HashMap::new(),
             tail: Vec::new(),
             closed: false,
@@ -303,6 +306,24 @@ impl Client {
         self.flush();
     }
 
+    /// Ends our half of a stream with trailers.
+    pub fn end_with_trailers(&mut self, stream: StreamId, fields: &[(&str, &str)]) {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        self.send.headers(stream, fields, true, &mut self.out);
+        self.flush();
+    }
+
+    /// Gives back what was withheld of a stream's window, and withholds no more of it.
+    pub fn release(&mut self, stream: StreamId) {
+        self.withheld.remove(&stream.get());
+        if let Some(owed) = self.owed.remove(&stream.get())
+            && let Some(increment) = self.recv.credit_stream(stream, owed)
+        {
+            self.send.write_window_update(stream, increment, &mut self.out);
+        }
+        self.flush();
+    }
+
     /// Resets a stream.
     pub fn reset(&mut self, stream: StreamId, code: Code) {
         self.send.reset(stream, code, &mut self.out);
@@ -424,7 +445,7 @@ impl Client {
                     let status = said.field("grpc-status").expect("a status").parse().expect("a number");
                     return (status, percent_decode(said.field("grpc-message").unwrap_or_default()));
                 }
-                Said::Message { .. } | Said::Data { .. } => {}
+                Said::Message { .. } | Said::Data { .. } | Said::GoAway { code: Code::NO_ERROR } => {}
                 other => panic!("expected the end of {stream:?}, got {other:?}"),
             }
         }
@@ -483,10 +504,9 @@ impl Client {
                 }
                 Event::Data { stream, octets, flow_octets, end_stream } => {
                     *self.received.entry(stream.get()).or_default() += octets.len() as u64;
-                    if self.credits_streams
-                        && !self.withheld.contains(&stream.get())
-                        && let Some(increment) = self.recv.credit_stream(stream, flow_octets)
-                    {
+                    if !self.credits_streams || self.withheld.contains(&stream.get()) {
+                        *self.owed.entry(stream.get()).or_default() += flow_octets;
+                    } else if let Some(increment) = self.recv.credit_stream(stream, flow_octets) {
                         self.send.write_window_update(stream, increment, &mut self.out);
                     }
                     if self.credits_transport
