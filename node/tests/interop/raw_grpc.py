@@ -427,6 +427,20 @@ async def two_streams(bed):
     await still_forwards(three, one, held)
 
 
+@case("gRPC: 150 streams one after the other on one HTTP/2 connection, and 150 calls of an unknown method")
+async def one_after_the_other(bed):
+    channel = open_channel(bed.node.address)
+    bed.defer(channel.close)
+    for _ in range(150):
+        link = await Link.open(bed, channel)
+        check_equal(await link.close(), grpc.StatusCode.OK, "status of a stream its client closed")
+    for number in range(150):
+        try:
+            await channel.unary_unary("/no/thing")(b"", timeout=5)
+        except grpc.aio.AioRpcError as error:
+            check_equal(error.code(), grpc.StatusCode.UNIMPLEMENTED, f"status of call {number}")
+
+
 @case("gRPC: 50 streams on one HTTP/2 connection")
 async def fifty_streams(bed):
     channel = open_channel(bed.node.address)

@@ -169,7 +169,6 @@ class Received:
     session: bytes
     content: bytes
     metadata: bytes | None
-    octets: bytes
 
 
 def open_channel(address):
@@ -288,20 +287,18 @@ class Link:
         return encode((3, publish), (4, metadata))
 
     async def receive(self, patience=5):
-        """The next Publish, its MAC checked."""
-        if self.waiting:
-            fields = self.waiting.pop(0)
-        else:
-            octets = await self.next_octets(patience)
-            fields = decode(octets)
-        check(3 in fields, f"not a Publish but field {sorted(fields)}")
+        """The next Publish, its MAC checked; acks before it are passed over."""
+        fields = self.waiting.pop(0) if self.waiting else decode(await self.next_octets(patience))
+        while 6 in fields:
+            fields = decode(await self.next_octets(patience))
+        check(3 in fields, f"not a Publish but fields {sorted(fields)}")
         publish = decode(fields[3])
         header = decode(publish[1])
         if self.key:
             without_mac = encode(*((number, value) for number, value in header.items() if number != 11))
             expected = header_mac(self.key, self.link_id, without_mac)
             check_equal(header.get(11), expected, "header MAC of a forwarded message")
-        return Received(header, publish.get(2, b""), publish.get(3, b""), fields.get(4), fields[3])
+        return Received(header, publish.get(2, b""), publish.get(3, b""), fields.get(4))
 
     async def payload(self, patience=5):
         """The application payload of the next Publish."""
