@@ -214,11 +214,10 @@ impl Core {
         };
         let name = publish.header.destination.name;
         let outgoing = Outgoing { message, header: &publish.header, ttl };
-        let (mut cursor, mut hops) = (FanoutCursor::default(), std::mem::take(&mut self.hops));
+        let (mut cursor, mut hops) = (FanoutCursor::of_shard(self.index), std::mem::take(&mut self.hops));
         loop {
             hops.clear();
             let more = self.fib.match_all(&name, from, filter, &mut cursor, &mut hops, OUTPUTS_PER_TURN);
-            hops.retain(|hop| hop.shard == self.index);
             for hop in &hops {
                 self.enqueue(hop.slot, hop.generation, &outgoing, now);
             }

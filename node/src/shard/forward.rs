@@ -179,7 +179,7 @@ impl Core {
             }
             return Flow::Next;
         }
-        self.fan_out_here(from, outgoing, filter, start, hops, now)
+        self.fan_out_here(from, outgoing, filter, FanoutCursor::of_shard(self.index), hops, now)
     }
 
     /// The next step of a large fan-out, among the connections of this shard.
@@ -196,10 +196,7 @@ impl Core {
         let mut cursor = before;
         hops.clear();
         let more = self.fib.match_all(&name, from, filter, &mut cursor, hops, OUTPUTS_PER_TURN);
-        hops.retain(|hop| hop.shard == self.index);
-        if let Some(wait) = hops.iter().find_map(|&hop| self.must_wait(hop))
-            && before != FanoutCursor::default()
-        {
+        if let Some(wait) = hops.iter().find_map(|&hop| self.must_wait(hop)) {
             return Flow::Park(wait, before, true);
         }
         for hop in hops.iter() {

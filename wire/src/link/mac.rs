@@ -69,9 +69,9 @@ impl HeaderMac {
 
     /// Whether the header carries the tag it should, in constant time; without a tag it does not.
     pub fn verify(&mut self, header: &Header<'_>) -> bool {
-        let Some(mac) = header.header_mac else { return false };
+        let Some(mac) = header.header_mac.and_then(|mac| <&[u8; MAC_OCTETS]>::try_from(mac).ok()) else { return false };
         let tag = self.tag(header, header.ttl, HopFields::AsReceived);
-        tag.ct_eq(mac).into()
+        words(&tag).ct_eq(&words(mac)).into()
     }
 
     /// The hash state behind both names, with the octets that did not fill a block in `buffer`; and how many octets
@@ -147,6 +147,12 @@ impl std::fmt::Debug for HeaderMac {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("HeaderMac").field("flows", &self.flows.len()).finish_non_exhaustive()
     }
+}
+
+/// A tag in four words: as constant in time to compare as octets are, at an eighth of the steps.
+fn words(tag: &[u8; MAC_OCTETS]) -> [u64; 4] {
+    let (words, _) = tag.as_chunks();
+    std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
 }
 
 /// Signs a message that was built with a placeholder of 32 octets.
