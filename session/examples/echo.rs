@@ -1,0 +1,57 @@
+//! One application answers, another asks: end to end encrypted, each message delivered or reported.
+//!
+//!     cargo run --example echo -- serve
+//!     cargo run --example echo -- say "hello there"
+
+mod common;
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use common::Arguments;
+use slimline_session::{App, ReceiveError, SessionConfig, SessionHandle};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read();
+    match arguments.words()[..] {
+        ["serve"] => serve(&arguments.app("slimline/demo/echo").await?).await,
+        ["say", text] => say(&arguments.app("slimline/demo/caller").await?, text).await,
+        _ => Err("usage: echo serve | echo say TEXT   [--node URL]".into()),
+    }
+}
+
+async fn serve(app: &App) -> Result<(), Box<dyn Error>> {
+    println!("I am {} and answer whoever calls.", app.name());
+    loop {
+        let session = app.listen().await?;
+        tokio::spawn(answer(session));
+    }
+}
+
+async fn answer(session: SessionHandle) {
+    let mut answered = 0;
+    loop {
+        match session.recv().await {
+            Ok(message) => {
+                if session.publish(message.payload.to_vec()).await.is_ok() {
+                    answered += 1;
+                }
+            }
+            Err(ReceiveError::Lost { count, .. }) => println!("{count} messages were lost"),
+            Err(end) => return println!("answered {answered} messages; {end}"),
+        }
+    }
+}
+
+async fn say(app: &App, text: &str) -> Result<(), Box<dyn Error>> {
+    let session = app.create_session(SessionConfig::point_to_point(), &"slimline/demo/echo".parse()?).await?;
+    let started = Instant::now();
+    let publication = session.publish(text.as_bytes().to_vec()).await?;
+    let echo = session.recv_within(Duration::from_secs(10)).await?;
+    println!("{} says {:?} after {:.1?}", echo.source, String::from_utf8_lossy(&echo.payload), started.elapsed());
+    let delivery = publication.delivered().await?;
+    println!("delivered: {:?}", delivery.recipients);
+    session.close().await?;
+    Ok(())
+}
