@@ -336,7 +336,7 @@ fn run_shard(mut shard: Shard<Engine>) {
     // Outside one transport's receive step a panic means our state cannot be trusted: the process ends, systemd restarts it.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         loop {
-            match shard.turn(Instant::now()) {
+            match shard.turn(Instant::now) {
                 Ok(Turn::On) => {}
                 Ok(Turn::Over) => return Ok(()),
                 Err(error) => return Err(error),

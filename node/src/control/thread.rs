@@ -32,19 +32,32 @@ pub(crate) fn run(
 ) {
     let _ = waker.0.set(std::thread::current());
     while !stop.load(Ordering::Acquire) {
-        let outcome = control.pass();
-        for (shard, ring) in control.ring.iter_mut().enumerate() {
-            if std::mem::take(ring) {
-                shards[shard].ring();
-            }
-        }
+        let may_sleep = round(control, shards);
         publish(control.names());
-        if outcome == PassOutcome::Idle {
-            control.park();
-            if !control.has_work() && !stop.load(Ordering::Acquire) {
+        if may_sleep {
+            if !stop.load(Ordering::Acquire) {
                 std::thread::park_timeout(NAP);
             }
             control.unpark();
         }
     }
+}
+
+/// One pass, and a ring for every shard that got orders; true when there is nothing more to do, which has been announced.
+pub(crate) fn round(control: &mut Control, shards: &[Doorbell]) -> bool {
+    let outcome = control.pass();
+    for (shard, ring) in control.ring.iter_mut().enumerate() {
+        if std::mem::take(ring) {
+            shards[shard].ring();
+        }
+    }
+    if outcome == PassOutcome::Busy {
+        return false;
+    }
+    control.park();
+    let may_sleep = !control.has_work();
+    if !may_sleep {
+        control.unpark();
+    }
+    may_sleep
 }

@@ -48,6 +48,8 @@ pub(crate) struct Shard<I: Io> {
     fellows: Arc<Fellows>,
     published: Arc<Published>,
     done: VecDeque<Done>,
+    /// Listeners whose accepting failed: they are tried again at the next tick.
+    deaf: Vec<u32>,
     next_tick: Instant,
     /// Who waits to hear that everything read is on its way.
     quiescing: Option<Sender<()>>,
@@ -70,6 +72,15 @@ pub(crate) enum Turn {
     Over,
 }
 
+/// How a shard goes to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// As for [`Io::enter`].
+    pub(crate) wait: Option<Duration>,
+    /// It has said that it sleeps.
+    parked: bool,
+}
+
 impl<I: Io> Shard<I> {
     pub(crate) fn new(core: Core, io: I, parts: ShardParts) -> Self {
         Self {
@@ -80,6 +91,7 @@ impl<I: Io> Shard<I> {
             fellows: parts.fellows,
             published: parts.published,
             done: VecDeque::new(),
+            deaf: Vec::new(),
             next_tick: parts.now + TICK,
             quiescing: None,
             stopping: false,
@@ -87,7 +99,18 @@ impl<I: Io> Shard<I> {
     }
 
     /// One turn: take what waits, forward it, submit once.
-    pub(crate) fn turn(&mut self, now: Instant) -> io::Result<Turn> {
+    pub(crate) fn turn(&mut self, clock: impl Fn() -> Instant) -> io::Result<Turn> {
+        if self.work(clock()) == Turn::Over {
+            return Ok(Turn::Over);
+        }
+        let rest = self.lie_down(clock());
+        self.sleep(rest)?;
+        self.core.arrived = clock();
+        Ok(Turn::On)
+    }
+
+    /// A turn up to the kernel: what waits is handled, what that makes is handed over.
+    pub(crate) fn work(&mut self, now: Instant) -> Turn {
         self.core.counters.turns += 1;
         self.apply_deltas(); // between messages: one FIB per lookup
         self.core.take_from_mesh(now);
@@ -108,12 +131,9 @@ impl<I: Io> Shard<I> {
         }
         if self.stopping && self.core.transports.len() == 0 {
             self.published.store(&self.core.counters);
-            return Ok(Turn::Over);
+            return Turn::Over;
         }
-        let wait = self.wait(Instant::now());
-        self.enter(wait)?;
-        self.core.arrived = Instant::now();
-        Ok(Turn::On)
+        Turn::On
     }
 
     fn apply_deltas(&mut self) {
@@ -192,6 +212,9 @@ impl<I: Io> Shard<I> {
             Done::Accepted { listener, socket } => self.place(listener, socket, now),
             Done::AcceptFailed { listener, error } => {
                 tracing::warn!(listener, %error, "accept failed: too many open files, or out of memory?");
+                if !self.core.quiet {
+                    self.deaf.push(listener);
+                }
             }
             Done::Connected { .. } | Done::Woken => {}
         }
@@ -237,6 +260,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn io_unlisten_all(&mut self) {
+        self.deaf.clear();
         if self.core.index == 0 {
             for listener in 0..self.core.settings.listeners.len() {
                 self.io.unlisten(u32::try_from(listener).unwrap_or(0));
@@ -286,6 +310,9 @@ impl<I: Io> Shard<I> {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
+        for listener in self.deaf.drain(..) {
+            self.io.accept(listener);
+        }
         self.core.age_queues(now);
         self.core.drain_progress(now);
         self.published.store(&self.core.counters);
@@ -301,30 +328,35 @@ impl<I: Io> Shard<I> {
         {
             return Some(Duration::ZERO);
         }
-        let tick = (!self.core.aging.is_empty() || self.core.quiet || self.stopping).then_some(self.next_tick);
+        let ticks = !self.core.aging.is_empty() || !self.deaf.is_empty() || self.core.quiet || self.stopping;
+        let tick = ticks.then_some(self.next_tick);
         let retry = (!self.core.parked_elsewhere.is_empty() || self.core.mesh.has_unsaid())
             .then_some(now + Duration::from_millis(1));
         let soonest = [self.core.timers.next(), tick, retry].into_iter().flatten().min();
         soonest.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Asks the kernel, announcing a sleep to those who may want to end it.
-    fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    /// How long the kernel may keep us: announces a sleep to those who may want to end it, then looks once more.
+    pub(crate) fn lie_down(&mut self, now: Instant) -> Rest {
+        let wait = self.wait(now);
         if wait == Some(Duration::ZERO) {
-            return self.io.enter(wait, &mut self.done);
+            return Rest { wait, parked: false };
         }
         self.deltas.park();
-        let wait = if self.orders.is_empty() && !self.deltas.has_more() && !self.core.mesh.has_input() {
-            wait
-        } else {
-            Some(Duration::ZERO)
-        };
-        let outcome = self.io.enter(wait, &mut self.done);
-        let (fib, counters) = (&mut self.core.fib, &mut self.core.counters);
-        self.deltas.resume(|delta| {
-            counters.deltas += 1;
-            fib.apply(delta);
-        });
+        let is_idle = self.orders.is_empty() && !self.deltas.has_more() && !self.core.mesh.has_input();
+        Rest { wait: if is_idle { wait } else { Some(Duration::ZERO) }, parked: true }
+    }
+
+    /// The visit to the kernel; after a sleep the replica is as new as those who saw us asleep count on.
+    pub(crate) fn sleep(&mut self, rest: Rest) -> io::Result<()> {
+        let outcome = self.io.enter(rest.wait, &mut self.done);
+        if rest.parked {
+            let (fib, counters) = (&mut self.core.fib, &mut self.core.counters);
+            self.deltas.resume(|delta| {
+                counters.deltas += 1;
+                fib.apply(delta);
+            });
+        }
         outcome
     }
 }
