@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::drive::drive;
+use crate::drive::{Outcome, drive};
 use crate::error::{BenchError, Result};
 use crate::relay;
 use crate::report::write::Outputs;
@@ -142,6 +142,7 @@ fn describe(plan: &Plan) -> String {
     match plan.command {
         Command::Pingpong => format!("{command} {} pair(s) {payload} B", plan.pubs),
         Command::Idle => format!("{command} {} connections", plan.connections),
+        Command::Churn => format!("{command} {} at a time", plan.pubs),
         _ => format!("{command} {}->{} {payload} B", plan.pubs, plan.subs),
     }
 }
@@ -174,7 +175,7 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
             Command::Throughput | Command::Fanout | Command::Pingpong => {
                 report.measurements.push(one(plan, format!("{}{suffix}", describe(plan)))?);
             }
-            Command::Churn => return Err(BenchError::Plan("churn is not built yet".into())),
+            Command::Churn => report.measurements.push(churn(plan, format!("{}{suffix}", describe(plan)))?),
         }
     }
     Ok(())
@@ -183,6 +184,30 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
 fn one(plan: &Plan, label: String) -> Result<Measurement> {
     let outcome = drive(plan, &label)?;
     Ok(Measurement::of(plan, label, outcome))
+}
+
+/// Churn: cycles per second, and how long one takes.
+fn churn(plan: &Plan, label: String) -> Result<Measurement> {
+    let found = crate::churn::run(plan, crate::drive::fresh_names(plan))?;
+    let subscribed = found.subscribed.percentiles();
+    let outcome = Outcome {
+        seconds: found.seconds,
+        sent: found.cycles,
+        delivered: found.cycles,
+        delivered_octets: found.cycles * u64::from(plan.sizes.max()),
+        latencies: found.whole,
+        node: found.node,
+        node_rss_before_octets: found.node_rss_before_octets,
+        generator: found.generator,
+        generator_busy: found.generator.cpu_ns as f64 / 1e9 / found.seconds,
+        faults: found.faults,
+        connections: u64::from(plan.pubs),
+        ..Outcome::default()
+    };
+    let mut measurement = Measurement::of(plan, label, outcome);
+    measurement.extra.insert("connect to subscribed, p50 us".into(), subscribed.p50_us);
+    measurement.extra.insert("connect to subscribed, p99 us".into(), subscribed.p99_us);
+    Ok(measurement)
 }
 
 /// Names: what one name costs in memory, beside the lookups.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::engine::epoll::Epoll;
+use crate::engine::uring::Uring;
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
 use crate::payload::mix;
@@ -38,7 +39,7 @@ pub(crate) struct Sample {
 }
 
 /// What a measurement found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     pub(crate) sent: u64,
@@ -98,12 +99,17 @@ fn thread_cpu_ns(shared: &Shared) -> Vec<u64> {
     shared.workers.iter().map(|worker| of(&worker.0)).collect()
 }
 
-/// Runs one measurement.
-pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
+/// Names no other run has.
+pub(crate) fn fresh_names(plan: &Plan) -> Names {
     let pid = u64::from(std::process::id());
     let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let run = mix(plan.seed ^ pid << 32 ^ since_boot.tv_nsec.cast_unsigned() ^ since_boot.tv_sec.cast_unsigned() << 20);
-    let names = Names { run: (run >> 32) as u32 };
+    Names { run: (run >> 32) as u32 }
+}
+
+/// Runs one measurement.
+pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
+    let names = fresh_names(plan);
     let shared = Shared::new(plan.threads, plan.pubs);
     let progress = Progress::new(label);
     let node_rss = || plan.node_pid.and_then(Usage::read).map_or(0, |usage| usage.rss_octets);
@@ -155,8 +161,9 @@ fn start_worker(plan: &Plan, shared: &Shared, index: usize, names: Names) -> Res
             let door = Epoll::new().map_err(BenchError::system("epoll"))?;
             Worker::run(plan, shared, index, names, door)
         }
-        EngineKind::Uring | EngineKind::Glommio => {
-            Err(BenchError::Plan("this build drives its sockets with --engine epoll only".into()))
+        EngineKind::Uring => {
+            let door = Uring::new(!plan.nagle).map_err(BenchError::system("io_uring (try --engine epoll)"))?;
+            Worker::run(plan, shared, index, names, door)
         }
     }
 }

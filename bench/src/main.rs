@@ -6,6 +6,7 @@
     reason = "rates and times travel through f64, connection numbers through u32; lengths that meet the wire are bounded by the plan"
 )]
 
+mod churn;
 mod client;
 mod command;
 mod drive;

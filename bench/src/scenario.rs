@@ -89,8 +89,6 @@ pub(crate) enum EngineKind {
     Epoll,
     /// io-uring, on the node's own kernel door.
     Uring,
-    /// glommio (needs the cargo feature of that name).
-    Glommio,
 }
 
 /// Sizes of payloads: `256`, `64-1024` (uniform) or `64:70,1024:25,16384:5` (weighted).
@@ -264,6 +262,10 @@ pub(crate) struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) nagle: bool,
+    /// Never sleep while measuring: what a wake-up of the generator costs is not the node's
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) spin: bool,
     /// Ping-pong: write an acknowledgement before each answer and after each reply, as reliable sessions do
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -346,6 +348,7 @@ impl Options {
             variants: self.variants.or(below.variants),
             verify_one_in: self.verify_one_in.or(below.verify_one_in),
             nagle: self.nagle || below.nagle,
+            spin: self.spin || below.spin,
             acks: self.acks || below.acks,
             node_pid: self.node_pid.or(below.node_pid),
             connections: self.connections.or(below.connections),
@@ -383,6 +386,7 @@ pub(crate) struct Plan {
     pub(crate) variants: u32,
     pub(crate) verify_one_in: u32,
     pub(crate) nagle: bool,
+    pub(crate) spin: bool,
     pub(crate) acks: bool,
     pub(crate) node_pid: Option<u32>,
     pub(crate) connections: u32,
@@ -401,9 +405,9 @@ impl Plan {
         let refuse = |reason: String| Err(BenchError::Plan(reason));
         let o = options.clone();
         let fanout = o.fanout.unwrap_or(if command == Command::Fanout { Fanout::All } else { Fanout::One });
-        let pubs = o.pubs.unwrap_or(1);
+        let pubs = o.pubs.unwrap_or(if command == Command::Churn { 16 } else { 1 });
         let subs = match command {
-            Command::Pingpong => pubs,
+            Command::Pingpong | Command::Churn => pubs,
             Command::Fanout => o.subs.unwrap_or(8),
             _ => o.subs.unwrap_or(1),
         };
@@ -476,6 +480,13 @@ impl Plan {
         if command != Command::Pingpong && o.acks {
             return refuse("--acks belongs to pingpong".into());
         }
+        let engine = o.engine.unwrap_or(EngineKind::Epoll);
+        if engine == EngineKind::Uring && (o.acks || command == Command::Churn) {
+            return refuse("--engine uring gathers what is written while a send is under way: use epoll here".into());
+        }
+        if command == Command::Churn && o.peer.is_some_and(|peer| peer != Peer::Slim) {
+            return refuse("churn speaks to SLIM nodes only".into());
+        }
         let variants = o.variants.unwrap_or(if spread == Spread::Pair { 4096 } else { 65_536 });
         if variants == 0 {
             return refuse("--variants must be at least 1".into());
@@ -500,12 +511,13 @@ impl Plan {
             count: o.count,
             threads,
             pin,
-            engine: o.engine.unwrap_or(EngineKind::Epoll),
+            engine,
             seed: o.seed.unwrap_or(1),
             fresh: o.fresh,
             variants,
             verify_one_in: o.verify_one_in.unwrap_or(64),
             nagle: o.nagle,
+            spin: o.spin,
             acks: o.acks,
             node_pid: o.node_pid,
             connections: o.connections.unwrap_or(1000),

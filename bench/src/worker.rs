@@ -219,6 +219,7 @@ impl<'a, D: Door> Worker<'a, D> {
             }
             let publishing = matches!(stage, Stage::Warm | Stage::Measure);
             let wait = if publishing { self.publish(stage)? } else { PATIENCE };
+            let wait = if publishing && self.plan.spin { Duration::ZERO } else { wait };
             self.flush()?;
             self.report();
             self.wait(wait, publishing)?;

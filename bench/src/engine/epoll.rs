@@ -21,7 +21,7 @@ const WAKER: u64 = u64::MAX;
 /// See the module.
 pub(crate) struct Epoll {
     epoll: std::os::fd::OwnedFd,
-    waker: Waker,
+    event: Arc<std::os::fd::OwnedFd>,
     sockets: Vec<Option<TcpStream>>,
     buffer: Box<[u8]>,
     events: Vec<epoll::Event>,
@@ -31,11 +31,11 @@ impl Epoll {
     /// An empty door.
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let waker = Waker(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
-        epoll::add(&epoll, &waker.0, EventData::new_u64(WAKER), EventFlags::IN)?;
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        epoll::add(&epoll, &event, EventData::new_u64(WAKER), EventFlags::IN)?;
         Ok(Self {
             epoll,
-            waker,
+            event,
             sockets: Vec::new(),
             buffer: vec![0; RECEIVE_OCTETS].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS),
@@ -96,7 +96,7 @@ impl Door for Epoll {
             let (token, flags) = (event.data.u64(), event.flags);
             let Ok(slot) = u32::try_from(token) else {
                 let mut count = [0; 8];
-                let _ = rustix::io::read(&self.waker.0, &mut count);
+                let _ = rustix::io::read(&self.event, &mut count);
                 continue;
             };
             if flags.contains(EventFlags::OUT) {
@@ -126,6 +126,6 @@ impl Door for Epoll {
     }
 
     fn waker(&self) -> Waker {
-        self.waker.clone()
+        Waker::Event(self.event.clone())
     }
 }

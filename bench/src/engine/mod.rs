@@ -1,6 +1,7 @@
 //! The generator's door to the kernel, in the shape its one loop needs: wait, be told what arrived, send what waits.
 
 pub(crate) mod epoll;
+pub(crate) mod uring;
 
 use std::io;
 use std::net::TcpStream;
@@ -48,13 +49,29 @@ impl Outbox {
 }
 
 /// Wakes a worker that waits in its door, from any thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Waker(pub(crate) std::sync::Arc<std::os::fd::OwnedFd>);
+#[derive(Clone)]
+pub(crate) enum Waker {
+    /// Through an eventfd.
+    Event(std::sync::Arc<std::os::fd::OwnedFd>),
+    /// Through the node's kernel door.
+    Io(slimline_node::io::Waker),
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
+}
 
 impl Waker {
     /// Wakes it; a wake-up that is already pending is enough.
     pub(crate) fn wake(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        match self {
+            Self::Event(event) => {
+                let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+            }
+            Self::Io(waker) => waker.wake(),
+        }
     }
 }
 

@@ -101,10 +101,10 @@ impl Measurement {
         if let Some(waited) = waited_cpus.filter(|waited| *waited > WAITED_CPUS) {
             let percent = waited * 100.0;
             warnings.push(format!(
-                "the node waited {percent:.0} % of the time for a CPU others used: trust CPU per message, not rates"
+                "the node waited {percent:.0} % of the time for a CPU that others or the generator used: trust CPU per message, not rates"
             ));
         }
-        let spins = offered.is_some();
+        let spins = offered.is_some() || plan.spin;
         if !spins && outcome.generator_busy >= GENERATOR_BUSY && node_cpus.is_none_or(|cpus| cpus < NODE_BUSY) {
             warnings.push(match node_cpus {
                 Some(cpus) => format!(
