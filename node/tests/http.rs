@@ -232,7 +232,7 @@ fn half_closed_clients_get_what_is_queued_then_status_0() {
 
 #[test]
 fn a_publisher_that_half_closes_has_everything_delivered() {
-    let node = TestNode::start(2);
+    let node = TestNode::start(1); // across shards the news that Bob is congested may come after the last message
     let mut bob = Client::connect(node.address);
     let mut bob_link = bob.link(ConnType::Edge);
     assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
