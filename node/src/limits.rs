@@ -10,9 +10,6 @@ pub(crate) const DELTAS_PER_TURN: usize = 2048;
 /// Messages a shard takes from the other shards in one turn.
 pub(crate) const MESH_PER_TURN: usize = 256;
 
-/// Completions a shard handles in one turn.
-pub(crate) const COMPLETIONS_PER_TURN: usize = 4096;
-
 /// Outputs one publish makes in one turn; a larger fan-out goes on in the next.
 pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 
@@ -25,6 +22,9 @@ pub(crate) const DISCARDED_OCTETS_MAX: u32 = 64 * 1024 * 1024;
 
 /// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.
 pub(crate) const FILL_OCTETS_MAX: usize = 256 * 1024;
+
+/// Octets of answers, acknowledgements and windows that wait for one transport whose peer does not read; then it is reset.
+pub(crate) const CONTROL_OCTETS_MAX: usize = 256 * 1024;
 
 /// What a stream may add to a transport's output before the next stream has its go (deficit round robin).
 pub(crate) const ROUND_OCTETS: usize = 16 * 1024;

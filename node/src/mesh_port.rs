@@ -240,6 +240,7 @@ impl Core {
             let over = match parked.wait {
                 Wait::Target(target) => !self.congested_elsewhere.contains(&target),
                 Wait::Shard(shard) => !self.mesh.is_full(usize::from(shard), parked.message.len()),
+                Wait::Control => !self.requests.is_full(),
                 Wait::Settle | Wait::Requests | Wait::Turn => true,
             };
             if over {

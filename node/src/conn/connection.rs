@@ -4,7 +4,7 @@ use super::age::AgeLog;
 use super::out_queue::OutQueue;
 use slimline_fib::{ConnId, FanoutCursor};
 use slimline_wire::ConnType;
-use slimline_wire::grpc::Status;
+use slimline_wire::grpc::{PREFIX_OCTETS, Status};
 use slimline_wire::h2::StreamId;
 use slimline_wire::link::HeaderMac;
 use std::time::Instant;
@@ -47,6 +47,8 @@ pub(crate) enum Wait {
     Turn,
     /// Too many unacknowledged requests.
     Requests,
+    /// The way to control is full.
+    Control,
 }
 
 /// A message that could not be finished, and what came behind it on the same stream.
@@ -89,6 +91,8 @@ pub(crate) struct Connection {
     /// Octets queued here, in the block and in the kernel's hands, with their age.
     pub(crate) age: AgeLog,
     pub(crate) pressure: Pressure,
+    /// In the shard's list of connections whose age is looked at.
+    pub(crate) aging: bool,
     pub(crate) stall_logged: bool,
     pub(crate) mac_failure_logged: bool,
     pub(crate) oversize_logged: bool,
@@ -122,6 +126,7 @@ impl Connection {
             out: OutQueue::default(),
             age: AgeLog::default(),
             pressure: Pressure::Open,
+            aging: false,
             stall_logged: false,
             mac_failure_logged: false,
             oversize_logged: false,
@@ -142,6 +147,20 @@ impl Connection {
     /// Whether nothing it sent or is to be sent waits for anything.
     pub(crate) fn is_idle(&self) -> bool {
         self.out.is_empty() && self.parked.is_none() && self.requests == 0
+    }
+
+    /// Messages it sent that were not forwarded yet: the parked one, and the whole ones behind it.
+    pub(crate) fn messages_parked(&self) -> u64 {
+        if self.parked.is_none() {
+            return 0;
+        }
+        let (mut count, mut rest) = (1, &self.backlog[..]);
+        while let Some((&[_, a, b, c, d], behind)) = rest.split_first_chunk::<PREFIX_OCTETS>()
+            && let Some(behind) = behind.get(u32::from_be_bytes([a, b, c, d]) as usize..)
+        {
+            (count, rest) = (count + 1, behind);
+        }
+        count
     }
 
     pub(crate) fn link(&self) -> Option<&Link> {

@@ -62,6 +62,8 @@ pub(crate) struct Tx {
     pub(crate) h2: Send,
     /// Frames that leave with the next send.
     pub(crate) fill: Vec<u8>,
+    /// Octets of `fill` that are not messages: answers, acknowledgements, windows.
+    pub(crate) control_octets: usize,
     /// Messages in `fill`, and when the first of them arrived; for the latency histogram.
     pub(crate) fill_messages: u32,
     pub(crate) fill_since: Option<Instant>,
@@ -134,6 +136,7 @@ impl Transport {
             tx: Tx {
                 h2: Send::new(Role::Server, limits),
                 fill: Vec::new(),
+                control_octets: 0,
                 fill_messages: 0,
                 fill_since: None,
                 fill_shares: Vec::new(),

@@ -5,7 +5,7 @@
 
 use super::stats::{Counters, latency_histogram};
 use super::timers::Timers;
-use crate::conn::connection::Connection;
+use crate::conn::connection::{Connection, Wait};
 use crate::conn::table::{KEY_GENERATION_MASK, Table};
 use crate::conn::transport::{Closing, Transport};
 use crate::control::Request;
@@ -51,6 +51,9 @@ pub(crate) struct Core {
     pub(crate) parked_elsewhere: Vec<ConnId>,
     /// Connections whose wait may be over.
     pub(crate) ready: Vec<ConnId>,
+    /// Set while those go on; what parks again meanwhile is registered afterwards.
+    pub(crate) resuming: bool,
+    pub(crate) parked_again: Vec<(ConnId, Wait)>,
     /// Connections with something queued: looked at each tick for age.
     pub(crate) aging: Vec<(u32, u32)>,
     /// Departures control has not been told of yet because its queue was full.
@@ -102,6 +105,8 @@ impl Core {
             congested_elsewhere: HashSet::new(),
             parked_elsewhere: Vec::new(),
             ready: Vec::new(),
+            resuming: false,
+            parked_again: Vec::new(),
             aging: Vec::new(),
             farewells: Vec::new(),
             actions: Vec::new(),

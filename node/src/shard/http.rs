@@ -1,7 +1,8 @@
 //! Requests: which stream becomes a connection, which gets a plain answer, and how streams end.
 
 use super::core::Core;
-use crate::conn::connection::{Connection, Ending, Phase};
+use crate::conn::age::AgeLog;
+use crate::conn::connection::{Connection, Ending, Phase, Pressure};
 use crate::conn::transport::{Body, Closing, Rx, StreamRole, Tx};
 use slimline_fib::ConnId;
 use slimline_wire::grpc::{Deframer, OPEN_CHANNEL_PATH, Status, percent_encode};
@@ -269,6 +270,11 @@ impl Core {
         let (transport, life, stream) = (connection.transport.0, connection.transport.1, connection.stream);
         let ended_by_peer = connection.ended_by_peer;
         self.drain_queue(slot, generation);
+        if let Some(connection) = self.connections.get_mut(slot, generation) {
+            // What is in the block or on its way still arrives; only what no window allows is lost.
+            self.counters.drop_disconnected += connection.age.messages_in_last(connection.out.octets().len());
+            connection.age = AgeLog::default();
+        }
         self.forget_connection(slot, generation);
         if status != Status::OK {
             tracing::info!(connection = slot, status = status.0, text, "connection ended");
@@ -288,16 +294,17 @@ impl Core {
         self.depart(slot, generation);
         let Some(connection) = self.connections.remove(slot, generation) else { return };
         self.counters.connections_ended += 1;
-        if !connection.out.is_empty() {
-            self.counters.drop_disconnected += 1;
-        }
-        let Connection { id, transport, waiters, departed, released, .. } = connection;
+        self.counters.drop_disconnected += connection.age.messages_in_last(usize::MAX);
+        self.counters.drop_sender_gone += connection.messages_parked();
+        let Connection { id, transport, waiters, departed, released, pressure, .. } = connection;
         if let Some(entry) = self.transports.get_mut(transport.0, transport.1) {
             entry.connections.retain(|&pair| pair != (slot, generation));
             entry.tx.backlogged.retain(|&pair| pair != (slot, generation));
         }
         self.ready.extend(waiters);
-        self.set_congested_elsewhere(id, false);
+        if pressure == Pressure::Congested {
+            self.mesh.tell_congested(id, false);
+        }
         if !departed || released {
             self.connections.release(slot, generation);
         }
@@ -337,7 +344,9 @@ impl Core {
             && transport.closing != Closing::Closed
         {
             Self::lease_block(&mut self.spare_blocks, &mut transport.tx.fill);
+            let before = transport.tx.fill.len();
             write(&mut transport.tx);
+            transport.tx.control_octets += transport.tx.fill.len() - before;
             if !transport.touched {
                 transport.touched = true;
                 self.touched.push((slot, generation));

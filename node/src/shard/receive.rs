@@ -43,6 +43,12 @@ impl Core {
         let outcome = self.events(slot, generation, &mut rx, octets, now);
         if let Some(transport) = self.transports.get_mut(slot, generation) {
             transport.rx = Some(rx);
+            if transport.tx.control_octets > limits::CONTROL_OCTETS_MAX && transport.tx.flight_octets > 0 {
+                self.counters.unread_answers += 1;
+                warn!(transport = slot, "peer does not read the answers it causes: transport closed");
+                self.abandon_transport(slot, generation);
+                return;
+            }
         }
         if let Err((code, reason)) = outcome {
             self.counters.transport_errors += 1;
@@ -297,7 +303,11 @@ impl Core {
         connection.backlog.extend_from_slice(behind);
         connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
         let id = connection.id;
-        self.wait_for(id, wait);
+        if self.resuming {
+            self.parked_again.push((id, wait));
+        } else {
+            self.wait_for(id, wait);
+        }
     }
 
     /// Registers a parked connection where its wait will end.
@@ -320,15 +330,32 @@ impl Core {
             }
             Wait::Settle => self.counters.parked_settle += 1,
             Wait::Requests => self.counters.parked_requests += 1,
+            Wait::Control => {
+                self.counters.parked_control += 1;
+                self.parked_elsewhere.push(id);
+            }
             Wait::Turn => self.ready.push(id),
         }
     }
 
     /// Goes on with connections whose wait is over: the parked message first, then what came behind it.
+    ///
+    /// Those that come to a stand again after some progress queue up behind those that made none.
     pub(crate) fn resume(&mut self, now: Instant) {
-        for _ in 0..self.ready.len().min(limits::COMPLETIONS_PER_TURN) {
-            let Some(id) = self.ready.pop() else { return };
+        if self.ready.is_empty() {
+            return;
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        self.resuming = true;
+        for id in ready.drain(..) {
             self.resume_one(id.slot, id.generation, now);
+        }
+        self.resuming = false;
+        for (id, wait) in std::mem::take(&mut self.parked_again) {
+            self.wait_for(id, wait);
+        }
+        if self.ready.is_empty() {
+            self.ready = ready; // keeps the memory
         }
     }
 

@@ -75,8 +75,10 @@ counters! {
     drop_stalled,
     /// Copies for a connection whose queue stands at its hard cap.
     drop_hard_cap,
-    /// Copies still queued for a connection when it ended.
+    /// Copies still queued for a connection when it ended; of those the kernel had in part, at most this many.
     drop_disconnected,
+    /// Messages of a connection that were parked when it ended.
+    drop_sender_gone,
     /// Messages whose next hop went away on the road between two shards.
     drop_next_hop_gone,
     /// Links negotiated after the first message, or acks nobody waits for: read and ignored.
@@ -89,6 +91,8 @@ counters! {
     parked_mesh,
     /// Times a stream waited because too many of its requests were unacknowledged.
     parked_requests,
+    /// Times a stream waited because the way to control was full.
+    parked_control,
     /// Connections that became congested.
     congested,
     /// Connections that stalled.
@@ -129,6 +133,8 @@ counters! {
     short_sends,
     /// Deltas applied to the replica.
     deltas,
+    /// Transports reset because the peer does not read the answers it causes.
+    unread_answers,
     /// Panics caught in one transport's receive step.
     panics,
 }

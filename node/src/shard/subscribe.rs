@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::receive::Flow;
-use crate::conn::connection::Wait;
+use crate::conn::connection::{Pressure, Wait};
 use crate::control::{Request, RequestKind};
 use crate::limits::REQUESTS_UNACKED_MAX;
 use slimline_fib::{ConnId, FanoutCursor};
@@ -22,6 +22,10 @@ impl Core {
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         if connection.requests >= REQUESTS_UNACKED_MAX {
             return Flow::Park(Wait::Requests, FanoutCursor::default(), false);
+        }
+        if connection.pressure != Pressure::Open {
+            // It does not read its acks: no more of them until it does.
+            return Flow::Park(Wait::Target(connection.id), FanoutCursor::default(), false);
         }
         if !self.verified(slot, generation, &request.header, Sort::Subscription) {
             return Flow::Next;
@@ -44,7 +48,7 @@ impl Core {
             subscription_id: request.subscription_id,
         };
         if self.requests.push(wanted).is_err() {
-            return Flow::Park(Wait::Requests, FanoutCursor::default(), false);
+            return Flow::Park(Wait::Control, FanoutCursor::default(), false);
         }
         connection.requests += 1;
         self.control_bell = true;
@@ -60,12 +64,14 @@ impl Core {
     pub(crate) fn settled(&mut self, conn: ConnId, subscription_id: u64, error: Option<&str>, now: Instant) {
         let Some(connection) = self.connections.get_mut(conn.slot, conn.generation) else { return };
         connection.requests -= 1;
-        let goes_on = connection.parked.as_ref().is_some_and(|parked| match parked.wait {
-            Wait::Settle => connection.requests == 0,
-            Wait::Requests => connection.requests < REQUESTS_UNACKED_MAX,
-            _ => false,
-        });
-        if goes_on {
+        if let Some(parked) = &mut connection.parked
+            && match parked.wait {
+                Wait::Settle => connection.requests == 0,
+                Wait::Requests => connection.requests < REQUESTS_UNACKED_MAX,
+                _ => false,
+            }
+        {
+            parked.wait = Wait::Turn; // once
             self.ready.push(conn);
         }
         if subscription_id != 0 {

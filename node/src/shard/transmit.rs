@@ -5,7 +5,6 @@ use super::forward::Outgoing;
 use crate::conn::connection::{Connection, Ending, Phase, Pressure};
 use crate::conn::transport::{Closing, Tx};
 use crate::limits::{FILL_OCTETS_MAX, LINGER, ROUND_OCTETS};
-use slimline_fib::ConnId;
 use slimline_wire::ConnType;
 use slimline_wire::grpc::{PREFIX_OCTETS, Status, prefix};
 use slimline_wire::h2::StreamId;
@@ -101,23 +100,19 @@ impl Core {
             tx.fill_since = Some(self.arrived);
         }
         self.counters.messages_out += 1;
-        if connection.age.waiting() == 0 {
-            self.aging.push((slot, generation));
-        }
-        connection.age.queue(octets, now);
         if !transport.touched {
             transport.touched = true;
             self.touched.push(connection.transport);
         }
-        if connection.pressure == Pressure::Open && connection.age.waiting() > policy.high {
-            connection.pressure = Pressure::Congested;
+        connection.age.queue(octets, 1, now);
+        if grown(connection, policy.high, &mut self.aging) {
             self.counters.congested += 1;
-            let id = connection.id;
-            self.mesh.tell_congested(id, true);
+            self.mesh.tell_congested(connection.id, true);
         }
     }
 
-    /// Queues a message the node itself makes: an ack, a negotiation reply. Never dropped.
+    /// Queues a message the node itself makes: an ack, a negotiation reply. Never dropped, and bounded because a
+    /// connection whose queue is long has its requests parked.
     pub(crate) fn send_own(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) {
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         let Some(transport) = self.transports.get_mut(connection.transport.0, connection.transport.1) else { return };
@@ -137,10 +132,12 @@ impl Core {
         };
         target.extend_from_slice(&prefix(length));
         target.extend_from_slice(message);
-        if connection.age.waiting() == 0 {
-            self.aging.push((slot, generation));
+        connection.age.queue(octets, 0, now);
+        let high = self.settings.listeners[usize::from(transport.listener)].slow_reader.high;
+        if grown(connection, high, &mut self.aging) {
+            self.counters.congested += 1;
+            self.mesh.tell_congested(connection.id, true);
         }
-        connection.age.queue(octets, now);
         let (transport, life) = connection.transport;
         self.touch(transport, life);
     }
@@ -226,6 +223,7 @@ impl Core {
         tx.h2.seal();
         let block = std::mem::take(&mut tx.fill);
         tx.flight_octets = block.len();
+        tx.control_octets = 0;
         tx.flight_sent = 0;
         tx.flight_since = now;
         std::mem::swap(&mut tx.fill_shares, &mut tx.flight_shares);
@@ -314,6 +312,7 @@ impl Core {
     fn age_one(&mut self, slot: u32, generation: u32, now: Instant) -> bool {
         let Some(connection) = self.connections.get_mut(slot, generation) else { return false };
         if connection.age.waiting() == 0 {
+            connection.aging = false;
             return false;
         }
         let Some(transport) = self.transports.get(connection.transport.0, connection.transport.1) else { return false };
@@ -351,16 +350,8 @@ impl Core {
         if stuck {
             self.abandon_transport(transport, life);
         } else {
-            if let Some(connection) = self.connections.get_mut(slot, generation) {
-                connection.out.clear();
-            }
             self.end_connection(slot, generation, Status::RESOURCE_EXHAUSTED, "slow reader: queued octets too old");
         }
-    }
-
-    /// Tells the other shards when a connection that was congested is gone.
-    pub(crate) fn set_congested_elsewhere(&mut self, id: ConnId, congested: bool) {
-        self.mesh.tell_congested(id, congested);
     }
 }
 
@@ -391,6 +382,20 @@ fn write_large(tx: &mut Tx, stream: StreamId, message: &[u8], in_place: Option<I
     }
     put_until(message.len(), &[]);
     debug_assert_eq!(taken, message.len() + PREFIX_OCTETS, "the windows allowed it");
+}
+
+/// A connection's queue grew: its age is looked at from now on. True if it became congested by that.
+#[inline]
+fn grown(connection: &mut Connection, high: usize, aging: &mut Vec<(u32, u32)>) -> bool {
+    if !connection.aging {
+        connection.aging = true;
+        aging.push((connection.id.slot, connection.id.generation));
+    }
+    let is_congested = connection.pressure == Pressure::Open && connection.age.waiting() > high;
+    if is_congested {
+        connection.pressure = Pressure::Congested;
+    }
+    is_congested
 }
 
 /// Notes whose octets were added to the block.
