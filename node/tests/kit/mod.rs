@@ -57,7 +57,7 @@ impl TestNode {
     }
 
     /// Waits until the counters satisfy `reached`.
-    pub fn wait_for(&self, what: &str, reached: impl Fn(&Counters) -> bool) -> Counters {
+    pub fn wait_for(&self, what: &str, mut reached: impl FnMut(&Counters) -> bool) -> Counters {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let counters = self.counters();
