@@ -11,6 +11,7 @@ use crate::shard::forward::Outgoing;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{MessageView, parse};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Octets of a plan.
@@ -19,8 +20,27 @@ const PLAN_OCTETS: usize = 24;
 /// A message up to this length lies in the ring; a longer one is a body beside it.
 const INLINE_OCTETS_MAX: usize = 32 * 1024;
 
-/// What travels with a record that is too long for the ring.
-type Body = Arc<[u8]>;
+/// Octets of long messages on the way between two shards at one time; one message may always go.
+const BODY_OCTETS_MAX: usize = 1024 * 1024;
+
+/// What travels with a record that is too long for the ring: counted in while it is on its way.
+struct Body {
+    message: Box<[u8]>,
+    on_the_way: Arc<AtomicUsize>,
+}
+
+impl Body {
+    fn new(message: &[u8], on_the_way: &Arc<AtomicUsize>) -> Self {
+        on_the_way.fetch_add(message.len(), Ordering::Relaxed);
+        Self { message: message.into(), on_the_way: Arc::clone(on_the_way) }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.on_the_way.fetch_sub(self.message.len(), Ordering::Relaxed);
+    }
+}
 
 /// What a record asks of the receiving shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +89,8 @@ impl Plan {
 pub(crate) struct MeshPort {
     /// Towards shard s; `None` towards ourselves.
     to: Vec<Option<Producer<Body>>>,
+    /// Octets of bodies on their way to shard s.
+    bodies: Vec<Arc<AtomicUsize>>,
     from: Vec<Consumer<Body>>,
     /// Congestion news that found a ring full even in its reserve.
     unsaid: Vec<(usize, Plan)>,
@@ -76,8 +98,7 @@ pub(crate) struct MeshPort {
 
 /// The rings of a node with so many shards, one port each.
 pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
-    let mut ports: Vec<MeshPort> =
-        (0..shards).map(|_| MeshPort { to: Vec::new(), from: Vec::new(), unsaid: Vec::new() }).collect();
+    let mut ports: Vec<MeshPort> = (0..shards).map(|_| MeshPort::new(shards)).collect();
     for from in 0..shards {
         for to in 0..shards {
             if from == to {
@@ -93,13 +114,21 @@ pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
 }
 
 impl MeshPort {
+    fn new(shards: usize) -> Self {
+        let bodies = (0..shards).map(|_| Arc::default()).collect();
+        Self { to: Vec::new(), bodies, from: Vec::new(), unsaid: Vec::new() }
+    }
+
     /// Whether a message of so many octets has to wait before it can go to `shard`.
     pub(crate) fn is_full(&mut self, shard: usize, octets: usize) -> bool {
         let Some(producer) = &mut self.to[shard] else { return false };
         if octets <= INLINE_OCTETS_MAX {
             !producer.has_room(Class::Data, PLAN_OCTETS + octets)
         } else {
-            !producer.has_room(Class::Data, PLAN_OCTETS) || !producer.has_room_for_body()
+            let on_the_way = self.bodies[shard].load(Ordering::Relaxed);
+            (on_the_way > 0 && on_the_way + octets > BODY_OCTETS_MAX)
+                || !producer.has_room(Class::Data, PLAN_OCTETS)
+                || !producer.has_room_for_body()
         }
     }
 
@@ -120,11 +149,14 @@ impl MeshPort {
     }
 
     fn send(&mut self, shard: usize, plan: Plan, message: &[u8]) -> bool {
+        if self.is_full(shard, message.len()) {
+            return false;
+        }
         let Some(producer) = &mut self.to[shard] else { return false };
         if message.len() <= INLINE_OCTETS_MAX {
             return producer.push(Class::Data, &[&plan.to_octets(), message]).is_ok();
         }
-        match producer.grant_with_body(Class::Data, PLAN_OCTETS, Body::from(message)) {
+        match producer.grant_with_body(Class::Data, PLAN_OCTETS, Body::new(message, &self.bodies[shard])) {
             Ok(record) => {
                 record.copy_from_slice(&plan.to_octets());
                 true
@@ -182,7 +214,7 @@ impl Core {
             for _ in 0..MESH_PER_TURN {
                 let Some(record) = ring.next() else { break };
                 let (plan, inline) = Plan::split(record.octets);
-                let message = record.body.as_deref().unwrap_or(inline);
+                let message = record.body.as_ref().map_or(inline, |body| &body.message);
                 match plan {
                     Plan::One { hop, ttl } => self.deliver(hop, message, ttl, now),
                     Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, ttl, now),

@@ -73,11 +73,15 @@ impl Core {
         if path == HEALTH_CHECK_PATH && method == b"POST" && grpc && self.health_served(slot, generation) {
             return StreamRole::HealthCheck;
         }
-        StreamRole::Refused {
-            status: 200,
-            grpc_status: Some(Status::UNIMPLEMENTED.0),
-            reason: "no such service or method",
+        if grpc {
+            return StreamRole::Refused {
+                status: 200,
+                grpc_status: Some(Status::UNIMPLEMENTED.0),
+                reason: "no such service or method",
+            };
         }
+        // A caller that does not speak gRPC, perhaps a person: answered as HTTP does, when it has said what it wanted.
+        StreamRole::Refused { status: 404, grpc_status: None, reason: "not found: try /healthz, or gRPC\n" }
     }
 
     fn open_channel(&mut self, slot: u32, generation: u32, stream: StreamId, now: Instant) -> StreamRole {
