@@ -35,8 +35,11 @@ pub(crate) const SPARE_BLOCKS_MAX: usize = 64;
 /// A send block that grew beyond this is not kept.
 pub(crate) const SPARE_BLOCK_OCTETS_MAX: usize = 2 * FILL_OCTETS_MAX;
 
-/// A receive smaller than this on a transport we sent nothing on is acknowledged at once (TCP_QUICKACK).
-pub(crate) const QUICK_ACK_BELOW_OCTETS: usize = 4 * 1448;
+/// A transport that received less than this in a turn, and was sent nothing, is acknowledged at once (TCP_QUICKACK).
+///
+/// A sender with Nagle's algorithm holds the rest of a large message back until its last full frame is acknowledged, and the
+/// kernel acknowledges by itself only after two segments, which on loopback are 128 KiB.
+pub(crate) const QUICK_ACK_BELOW_OCTETS: usize = 128 * 1024;
 
 /// How often queue ages and counters are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
