@@ -443,3 +443,98 @@ fn wakers_and_timeouts_end_the_wait() {
         assert!(done.is_empty(), "a wake is said once: {done:?}");
     });
 }
+
+#[test]
+fn overflowing_queues_lose_nothing_and_mix_nothing_up() {
+    let crowded =
+        |options| IoOptions { ring_entries: 4, cq_entries: 8, recv_buf_count: 4, recv_buf_octets: 2048, ..options };
+    on_every_rung_with(crowded, |io| {
+        let mut echo = Echo::new(io);
+        let mut peers = Vec::new();
+        for seed in 1..=48_u64 {
+            let (ours, peer) = tcp_pair();
+            peer.set_nodelay(true).unwrap();
+            peer.set_nonblocking(true).unwrap();
+            echo.adopt(ours);
+            peers.push((peer, Dice(seed * 7919), Vec::new(), Vec::new()));
+        }
+        // All write before anything is taken, so that completions crowd.
+        for _ in 0..30 {
+            for (peer, dice, sent, _) in &mut peers {
+                let count = 1 + dice.below(3000);
+                let octets = dice.octets(count);
+                let taken = peer.write(&octets).unwrap_or(0);
+                sent.extend_from_slice(&octets[..taken]);
+            }
+            echo.turn(Duration::ZERO);
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut room = [0; 4096];
+        while peers.iter().any(|(_, _, sent, back)| back.len() < sent.len()) {
+            assert!(Instant::now() < deadline, "echo hangs: {:?}", echo.io.counters());
+            echo.turn(Duration::from_millis(1));
+            for (peer, _, sent, back) in &mut peers {
+                if let Ok(count) = peer.read(&mut room) {
+                    back.extend_from_slice(&room[..count]);
+                    assert!(sent.starts_with(back), "octets of another peer, or out of order");
+                }
+            }
+        }
+        let count = peers.len();
+        drop(peers);
+        while echo.ended < count {
+            assert!(Instant::now() < deadline, "{} of {count} ended", echo.ended);
+            echo.turn(Duration::from_millis(10));
+        }
+        assert_quiet(&echo.io);
+        let counters = echo.io.counters();
+        eprintln!("{counters:?}");
+        if counters.sq_full > 0 {
+            // The rings: the crowd was real.
+            assert!(counters.cq_overflow > 0, "{counters:?}");
+        }
+    });
+}
+
+#[test]
+fn calls_for_a_key_that_is_closing_or_gone_do_nothing() {
+    on_every_rung(|mut io| {
+        let mut done = VecDeque::new();
+        let (ours, mut peer) = tcp_pair();
+        let k = key(1, 1);
+        io.adopt(k, ours).unwrap();
+        io.receive(k);
+        io.enter(Some(Duration::ZERO), &mut done).unwrap();
+        let call_all = |io: &mut slimline_node::io::Engine| {
+            io.receive(k);
+            io.pause(k);
+            io.finish(k);
+            io.quick_ack(k);
+            io.close(k);
+            io.reset(k);
+            io.send(k, Block(vec![1; 8]), 3);
+        };
+        io.close(k);
+        call_all(&mut io);
+        let sent = wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), |d| d);
+        assert!(matches!(&sent, Done::Sent { result: Err(_), block, .. } if block.len() == 8), "{sent:?}");
+        wait_for(&mut io, &mut done, |d| matches!(d, Done::Closed { .. }), drop);
+        call_all(&mut io);
+        let sent = wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), |d| d);
+        assert!(matches!(sent, Done::Sent { result: Err(_), .. }), "{sent:?}");
+        // The next life of the slot is not touched by calls for the last one.
+        let (ours, mut next_peer) = tcp_pair();
+        io.adopt(key(1, 2), ours).unwrap();
+        io.receive(key(1, 2));
+        call_all(&mut io);
+        next_peer.write_all(b"here").unwrap();
+        assert_eq!(read_exactly(&mut io, &mut done, key(1, 2), 4), b"here");
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty());
+        done.retain(|d| !matches!(d, Done::Sent { .. }));
+        close_and_wait(&mut io, &mut done, key(1, 2));
+        assert!(done.is_empty(), "{done:?}");
+        assert_quiet(&io);
+    });
+}

@@ -109,3 +109,50 @@ impl Io for Engine {
         either!(self, engine => engine.counters())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes this thread's io_uring_setup fail with EPERM, as the seccomp profiles of containers do.
+    fn deny_io_uring() {
+        let setup = u32::try_from(libc::SYS_io_uring_setup).unwrap();
+        let refuse = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+        let step = |code: u32, jump_true, jump_false, k| libc::sock_filter {
+            code: u16::try_from(code).unwrap(),
+            jt: jump_true,
+            jf: jump_false,
+            k,
+        };
+        let mut filter = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the call's number
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, setup),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, refuse),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: plain numbers; needed before an unprivileged thread may filter itself.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(result, 0);
+        // SAFETY: the kernel copies the four steps `program` points to, which live across the call. Only this thread
+        // is filtered, and it ends with the test.
+        let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        assert_eq!(result, 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
+    fn where_io_uring_is_denied_auto_takes_epoll_and_says_why() {
+        std::thread::spawn(|| {
+            deny_io_uring();
+            let (engine, reason) = Engine::open(&IoOptions::small()).unwrap();
+            assert!(matches!(engine, Engine::Epoll(_)));
+            assert!(reason.unwrap().contains("seccomp"));
+            let demanded = IoOptions { engine: EngineChoice::Uring, ..IoOptions::small() };
+            let error = Engine::open(&demanded).err().expect("demanded and denied");
+            assert!(error.to_string().contains("io_uring is denied"), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
+}

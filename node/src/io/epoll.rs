@@ -220,12 +220,9 @@ impl Epoll {
     }
 
     fn remove(&mut self, key: Key, reset: bool) {
-        let Some(socket) = self.sockets.remove(key) else {
-            panic!("{key:?} closed twice or never opened");
-        };
+        let Some(socket) = self.sockets.remove(key) else { return };
         if let Some((block, _)) = socket.sending {
-            let result = Err(Errno::CANCELED.into());
-            self.ready.push_back(Done::Sent { key, block, result });
+            self.ready.push_back(Done::unsent(key, block));
         }
         if reset {
             socket::reset_on_close(socket.fd.as_fd());
@@ -331,7 +328,7 @@ impl Io for Epoll {
     }
 
     fn receive(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.sockets.find(key) else { return };
         socket.receiving = true;
         socket.pausing = false;
         if socket.readable {
@@ -340,7 +337,7 @@ impl Io for Epoll {
     }
 
     fn pause(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.sockets.find(key) else { return };
         if std::mem::take(&mut socket.receiving) {
             socket.pausing = true;
             self.queue(key);
@@ -349,7 +346,9 @@ impl Io for Epoll {
 
     fn send(&mut self, key: Key, block: Block, from: usize) {
         assert!(from < block.len(), "nothing to send");
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.sockets.find(key) else {
+            return self.ready.push_back(Done::unsent(key, block));
+        };
         assert!(socket.sending.is_none(), "{key:?} has a send in flight");
         socket.sending = Some((block, from));
         if socket.writable {
@@ -358,13 +357,17 @@ impl Io for Epoll {
     }
 
     fn finish(&mut self, key: Key) {
-        self.counters.kernel_calls += 1;
-        socket::finish(self.sockets.live(key).fd.as_fd());
+        if let Some(socket) = self.sockets.find(key) {
+            self.counters.kernel_calls += 1;
+            socket::finish(socket.fd.as_fd());
+        }
     }
 
     fn quick_ack(&mut self, key: Key) {
-        self.counters.kernel_calls += 1;
-        socket::quick_ack(self.sockets.live(key).fd.as_fd());
+        if let Some(socket) = self.sockets.find(key) {
+            self.counters.kernel_calls += 1;
+            socket::quick_ack(socket.fd.as_fd());
+        }
     }
 
     fn close(&mut self, key: Key) {

@@ -136,10 +136,19 @@ pub enum Done {
     Woken,
 }
 
+impl Done {
+    /// A block that was not sent comes back.
+    fn unsent(key: Key, block: Block) -> Self {
+        let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        Self::Sent { key, block, result }
+    }
+}
+
 /// A shard's completion-shaped way into the kernel.
 ///
-/// Misuse that only our own code can commit (a second send in flight, an unknown key) panics; what a peer or the
-/// kernel can cause comes out as [`Done`].
+/// What a peer or the kernel can cause comes out as [`Done`]. A key that is closing or closed may still be named, for
+/// the owner may learn of an end late: nothing happens then, and a block comes straight back. Misuse that only our own
+/// code can commit (a second send in flight, a slot adopted twice) panics.
 pub trait Io {
     /// Takes a listening socket and starts accepting from it. `listener` names it in completions: small and dense.
     fn listen(&mut self, listener: u32, socket: OwnedFd);

@@ -25,6 +25,8 @@ pub struct Sim {
     /// Keys in `sockets`.
     keys: Vec<Key>,
     listeners: Vec<Option<Listener>>,
+    /// Completions that need no chance.
+    ready: VecDeque<Done>,
     waker: Waker,
     counters: IoCounters,
     /// Blocks that have not come home.
@@ -47,6 +49,7 @@ impl Sim {
             sockets: Table::new(),
             keys: Vec::new(),
             listeners: Vec::new(),
+            ready: VecDeque::new(),
             waker: Waker::new()?,
             counters: IoCounters::default(),
             blocks_out: 0,
@@ -85,11 +88,16 @@ impl Sim {
         self.keys.push(key);
     }
 
+    /// The socket of a key that is neither closing nor gone.
+    fn open(&mut self, key: Key) -> Option<&mut Socket> {
+        self.sockets.find(key).filter(|socket| socket.closing.is_none())
+    }
+
     fn start_closing(&mut self, key: Key, hard: bool) {
         let due = self.net.world().moment();
-        let socket = self.sockets.live(key);
-        assert!(socket.closing.is_none(), "{key:?} closed twice");
-        socket.closing = Some((due, hard));
+        if let Some(socket) = self.open(key) {
+            socket.closing = Some((due, hard));
+        }
     }
 
     fn accept_some(&mut self, done: &mut VecDeque<Done>) {
@@ -226,22 +234,24 @@ impl Io for Sim {
     }
 
     fn receive(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
-        assert!(socket.closing.is_none(), "{key:?} is closing");
-        socket.receiving = true;
-        socket.pausing = false;
+        if let Some(socket) = self.open(key) {
+            socket.receiving = true;
+            socket.pausing = false;
+        }
     }
 
     fn pause(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
-        socket.pausing |= std::mem::take(&mut socket.receiving);
+        if let Some(socket) = self.open(key) {
+            socket.pausing |= std::mem::take(&mut socket.receiving);
+        }
     }
 
     fn send(&mut self, key: Key, block: Block, from: usize) {
         assert!(from < block.len(), "nothing to send");
         let due = self.net.world().moment();
-        let socket = self.sockets.live(key);
-        assert!(socket.closing.is_none(), "{key:?} is closing");
+        let Some(socket) = self.open(key) else {
+            return self.ready.push_back(Done::unsent(key, block));
+        };
         assert!(socket.sending.is_none(), "{key:?} has a send in flight");
         let taken = None;
         socket.sending = Some(Sending { block, from, due, taken });
@@ -249,14 +259,13 @@ impl Io for Sim {
     }
 
     fn finish(&mut self, key: Key) {
-        let wire = self.sockets.live(key).wire;
-        let side = &mut self.net.world().wires[wire].shard;
-        *side = (*side).max(Side::Finished);
+        if let Some(wire) = self.open(key).map(|socket| socket.wire) {
+            let side = &mut self.net.world().wires[wire].shard;
+            *side = (*side).max(Side::Finished);
+        }
     }
 
-    fn quick_ack(&mut self, key: Key) {
-        self.sockets.live(key);
-    }
+    fn quick_ack(&mut self, _key: Key) {}
 
     fn close(&mut self, key: Key) {
         self.start_closing(key, false);
@@ -287,6 +296,7 @@ impl Io for Sim {
         if self.waker.clear() {
             done.push_back(Done::Woken);
         }
+        done.append(&mut self.ready);
         self.accept_some(done);
         self.reset_some();
         for _ in 0..STEPS_PER_ENTER {

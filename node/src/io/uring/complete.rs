@@ -62,9 +62,8 @@ impl Uring {
         match (u32::try_from(result), cqueue::buffer_select(flags)) {
             (Ok(octets), Some(first)) if octets > 0 => {
                 self.counters.octets_received += u64::from(octets);
-                let goes_on = cqueue::buffer_more(flags);
                 let unwanted = &mut self.unwanted;
-                let sound = self.buffers.take(first, octets, goes_on, |lease| {
+                let sound = self.buffers.take(first, octets, |lease| {
                     if closing {
                         unwanted.push(lease);
                     } else {
@@ -114,7 +113,7 @@ impl Uring {
         match u32::try_from(completion.result()) {
             Ok(octets) if octets > 0 => {
                 let unwanted = &mut self.unwanted;
-                let _ = self.buffers.take(first, octets, goes_on, |lease| unwanted.push(lease));
+                let _ = self.buffers.take(first, octets, |lease| unwanted.push(lease));
             }
             _ => self.buffers.take_empty(first, goes_on),
         }

@@ -210,9 +210,13 @@ impl Uring {
         self.sockets.live(key)
     }
 
+    /// The socket of a key that is neither closing nor gone.
+    fn open(&mut self, key: Key) -> Option<&mut Socket> {
+        self.sockets.find(key).filter(|socket| socket.closing == Closing::No)
+    }
+
     fn start_closing(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
-        assert!(socket.closing == Closing::No, "{key:?} closed twice");
+        let Some(socket) = self.open(key) else { return };
         socket.closing = Closing::Waiting;
         let receiving = socket.receive == Receive::On;
         let (sending, connecting) = (socket.sending.is_some(), socket.connecting.is_some());
@@ -324,7 +328,7 @@ impl Io for Uring {
     }
 
     fn receive(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.open(key) else { return };
         match socket.receive {
             Receive::Off => self.arm_receive(key),
             Receive::Pausing => socket.receive = Receive::Resuming,
@@ -333,7 +337,7 @@ impl Io for Uring {
     }
 
     fn pause(&mut self, key: Key) {
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.open(key) else { return };
         match socket.receive {
             Receive::On => {
                 socket.receive = Receive::Pausing;
@@ -351,7 +355,9 @@ impl Io for Uring {
         // The kernel counts in 32 bits; a longer block goes out as a short send.
         let length = u32::try_from(asked).unwrap_or(u32::MAX);
         let pointer = rest.as_ptr();
-        let socket = self.sockets.live(key);
+        let Some(socket) = self.open(key) else {
+            return self.ready.push_back(Done::unsent(key, block));
+        };
         assert!(socket.sending.is_none(), "{key:?} has a send in flight");
         socket.sending = Some(Sending { block, asked });
         socket.pending += 1;
@@ -364,13 +370,17 @@ impl Io for Uring {
     }
 
     fn finish(&mut self, key: Key) {
-        self.ring.counts.kernel_calls += 1;
-        socket::finish(self.sockets.live(key).fd.as_fd());
+        if let Some(socket) = self.open(key) {
+            socket::finish(socket.fd.as_fd());
+            self.ring.counts.kernel_calls += 1;
+        }
     }
 
     fn quick_ack(&mut self, key: Key) {
-        self.ring.counts.kernel_calls += 1;
-        socket::quick_ack(self.sockets.live(key).fd.as_fd());
+        if let Some(socket) = self.open(key) {
+            socket::quick_ack(socket.fd.as_fd());
+            self.ring.counts.kernel_calls += 1;
+        }
     }
 
     fn close(&mut self, key: Key) {
@@ -378,9 +388,11 @@ impl Io for Uring {
     }
 
     fn reset(&mut self, key: Key) {
-        self.ring.counts.kernel_calls += 1;
-        socket::reset_on_close(self.sockets.live(key).fd.as_fd());
-        self.start_closing(key);
+        if let Some(socket) = self.open(key) {
+            socket::reset_on_close(socket.fd.as_fd());
+            self.ring.counts.kernel_calls += 1;
+            self.start_closing(key);
+        }
     }
 
     fn octets<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {

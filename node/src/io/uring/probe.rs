@@ -90,7 +90,7 @@ impl Check {
             (Ok(octets), Some(first)) => {
                 self.failed |= mode != Mode::Single && !cqueue::more(flags);
                 let mut leases = Vec::new();
-                self.failed |= !buffers.take(first, octets, goes_on, |lease| leases.push(lease));
+                self.failed |= !buffers.take(first, octets, |lease| leases.push(lease));
                 for lease in leases {
                     for (offset, found) in buffers.pool().octets(&lease).iter().enumerate() {
                         self.failed |= *found != octet(self.octets + offset);

@@ -32,7 +32,7 @@ pub(super) fn open(options: &IoOptions) -> io::Result<Ready> {
         cq_entries: ring.params().cq_entries(),
         ..Features::none(EngineKind::Uring, options.recv_buf_count, options.recv_buf_octets)
     };
-    let has_bundles = ring.params().is_feature_recvsend_bundle();
+    let has_bundles = ring.params().is_feature_recvsend_bundle() && kernel() >= BUNDLES_SINCE;
     let mut ring = Ring::new(ring, rung.defer_taskrun || rung.coop_taskrun);
     features.registered_ring = ring.register_self();
     features.registered_files = register_files(&mut ring, options);
@@ -207,7 +207,7 @@ fn register_buffers(ring: &mut Ring, buffers: &mut BufRing, options: &IoOptions)
     };
     #[expect(clippy::cast_possible_truncation, reason = "16 bits wide in the call, 32 in the header; its value is 2")]
     const INCREMENTAL: u16 = types::IOU_PBUF_RING_INC as u16;
-    if !options.disable.incremental && register(INCREMENTAL).is_ok() {
+    if !options.disable.incremental && kernel() >= INCREMENTAL_SINCE && register(INCREMENTAL).is_ok() {
         buffers.set_incremental();
         return Ok(true);
     }
@@ -218,12 +218,35 @@ fn register_buffers(ring: &mut Ring, buffers: &mut BufRing, options: &IoOptions)
     Ok(false)
 }
 
+/// The running kernel's version, (0, 0) when it does not say.
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    version(&release).unwrap_or_default()
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Bundles came with Linux 6.10; used from a version on that is past the fixes they needed at first.
+const BUNDLES_SINCE: (u32, u32) = (6, 16);
+/// Incremental buffers came with Linux 6.12; likewise.
+const INCREMENTAL_SINCE: (u32, u32) = (6, 17);
 /// Below this a ring is not worth having.
 const COMPLETIONS_MIN: u32 = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernel_versions_compare_by_number() {
+        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(version("5.4"), Some((5, 4)));
+        assert!(version("10.1.0").unwrap() > (9, 99));
+        assert_eq!(version("unknown"), None);
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "asks the kernel for limits")]
