@@ -6,19 +6,20 @@ use crate::interop;
 use crate::run::{self, Ended};
 use crate::tally::Tally;
 use crate::tidy;
-use crate::tools::Missing;
+use crate::tools::{self, Missing};
 use crate::workspace::Workspace;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Every stage, in the order it runs. To add one, add an entry.
 const STAGES: &[Stage] = &[
     Stage::new("fmt", 2, Step::Check(&["fmt", "--all", "--check"])),
-    Stage::new("tidy", 2, Step::Own(|stage| tidy::stage(stage.workspace, stage.log))),
+    Stage::new("tidy", 2, Step::Own(|run| tidy::stage(run.workspace, run.log))),
     Stage::new(
         "clippy",
         12,
@@ -26,10 +27,39 @@ const STAGES: &[Stage] = &[
     ),
     Stage::new("test", 15, Step::Tests(&["test", "--workspace", "--no-fail-fast"])),
     Stage::new("doc", 8, Step::Check(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
+    Stage::new("loom", 8, Step::Own(loom)),
     Stage::new("interop", 16, Step::Own(interop::stage)),
+    Stage::new("interop-session", 8, Step::Own(interop::session)),
+    Stage::new("bench-smoke", 8, Step::Own(bench_smoke)),
+    Stage::deep("miri", 20, Step::Own(miri)),
     Stage::deep("fuzz", 20, Step::Own(fuzz::stage)),
     Stage::deep("interop-control", 40, Step::Own(interop::controls)),
 ];
+
+/// Models of what threads share, in every order of events.
+fn loom(run: &Run<'_>) -> Result<Tally> {
+    let mut command = run.workspace.cargo();
+    command.args(["test", "--profile", "fast", "-p", "slimline-node", "--lib", "mesh::models"]);
+    command.env("RUSTFLAGS", "--cfg loom").env("LOOM_MAX_PREEMPTIONS", "3");
+    command.env("CARGO_TARGET_DIR", run.workspace.target.join("loom")); // other flags: not to rebuild everything
+    run.tests(&mut command)
+}
+
+/// Every suite of the bench on tiny inputs: results are checked, times are not.
+fn bench_smoke(run: &Run<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    tally += run.own(&["bench", "micro", "--quick"])?;
+    tally += run.own(&["bench", "node", "--quick", "--dry", "--scenario", "bench/scenarios/smoke.toml"])?;
+    Ok(tally)
+}
+
+/// The unsafe code of the mesh under an interpreter that sees undefined behaviour.
+fn miri(run: &Run<'_>) -> Result<Tally> {
+    let mut command = tools::nightly(run.workspace, "miri")?;
+    command.args(["miri", "test", "-p", "slimline-node", "--lib", "mesh::"]);
+    command.env("CARGO_TARGET_DIR", run.workspace.target.join("miri"));
+    run.tests(&mut command)
+}
 
 /// One line of the report.
 struct Stage {
@@ -55,7 +85,7 @@ impl Stage {
     }
 
     const fn deep(name: &'static str, deadline_minutes: u64, step: Step) -> Self {
-        Self { name, deadline_minutes, step, deep: true }
+        Self { deep: true, ..Self::new(name, deadline_minutes, step) }
     }
 }
 
@@ -129,31 +159,51 @@ impl Stage {
     }
 
     fn step(&self, run: &Run<'_>) -> Result<Tally> {
+        let cargo = |arguments: &[&str]| {
+            let mut command = run.workspace.cargo();
+            command.args(arguments);
+            command
+        };
         match self.step {
-            Step::Check(arguments) => Ok(match run.cargo(arguments)? {
-                ended if ended.success() => Tally::PASSED,
-                Ended::Exit(_) => Tally::FAILED,
-                Ended::Deadline(limit) => bail!("not done after {}", seconds(limit)),
-            }),
-            Step::Tests(arguments) => {
-                let ended = run.cargo(arguments)?;
-                let mut tally = Tally::of_cargo_test(&fs::read_to_string(run.log)?);
-                if !ended.success() && tally.failed == 0 {
-                    tally += Tally::FAILED; // it did not compile, crashed, or ran out of time
-                }
-                Ok(tally)
-            }
+            Step::Check(arguments) => run.check(&mut cargo(arguments)),
+            Step::Tests(arguments) => run.tests(&mut cargo(arguments)),
             Step::Own(own) => own(run),
         }
     }
 }
 
 impl Run<'_> {
-    /// Cargo at the root, warnings being errors, output into the log.
-    fn cargo(&self, arguments: &[&str]) -> Result<Ended> {
-        let mut command = self.workspace.cargo();
-        command.args(arguments).env("RUSTDOCFLAGS", "-Dwarnings").env("CARGO_TERM_COLOR", "never");
-        run::logged(&mut command, self.deadline, self.log)
+    /// A command that passes or fails as a whole.
+    pub(crate) fn check(&self, command: &mut Command) -> Result<Tally> {
+        Ok(if self.logged(command)?.success() { Tally::PASSED } else { Tally::FAILED })
+    }
+
+    /// A command that prints what `cargo test` prints.
+    pub(crate) fn tests(&self, command: &mut Command) -> Result<Tally> {
+        let before = fs::metadata(self.log).map_or(0, |log| log.len());
+        let ended = self.logged(command)?;
+        let log = fs::read(self.log)?;
+        let from = usize::try_from(before).unwrap_or(0).min(log.len());
+        let mut tally = Tally::of_cargo_test(&String::from_utf8_lossy(&log[from..]));
+        if !ended.success() && tally.failed == 0 {
+            tally += Tally::FAILED; // it did not compile, or crashed
+        }
+        Ok(tally)
+    }
+
+    /// Another of our own commands.
+    fn own(&self, arguments: &[&str]) -> Result<Tally> {
+        let program = env::current_exe().context("cannot find this program")?;
+        self.check(Command::new(program).args(arguments).current_dir(&self.workspace.root))
+    }
+
+    /// Runs a command at the root, warnings being errors, output into the log.
+    fn logged(&self, command: &mut Command) -> Result<Ended> {
+        command.env("RUSTDOCFLAGS", "-Dwarnings").env("CARGO_TERM_COLOR", "never");
+        match run::logged(command, self.deadline, self.log)? {
+            Ended::Deadline(limit) => bail!("not done after {}", seconds(limit)),
+            ended => Ok(ended),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Fuzzes the targets asked for; `true` when nothing was found.
@@ -49,29 +49,21 @@ fn wanted(workspace: &Workspace, named: &[String]) -> Result<Vec<String>> {
 }
 
 fn command(workspace: &Workspace, target: &str, seconds: u64) -> Result<Command> {
+    let mut command = tools::nightly(workspace, "rustc")?;
     let tools = cargo_fuzz(workspace)?;
-    let mut command = Command::new("rustup");
-    command.current_dir(&workspace.root).args(["run", "nightly", "cargo", "fuzz", "run", target]);
     let corpus = workspace.target.join("fuzz-corpus").join(target);
     fs::create_dir_all(&corpus)?;
-    command.arg(corpus);
+    command.args(["fuzz", "run", target]).arg(corpus);
     command.args(["--", "-max_len=4096", "-print_final_stats=1"]).arg(format!("-max_total_time={seconds}"));
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&tools.join("bin")).chain(env::split_paths(&path)).collect::<Vec<_>>();
     command.env("PATH", env::join_paths(folders)?).env("CARGO_TARGET_DIR", workspace.target.join("fuzz"));
-    // The toolchain is chosen above; what the outer cargo exported would override it.
-    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTDOC");
     Ok(command)
 }
 
 /// Where cargo-fuzz is, installed below `target/` if it was nowhere.
 fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
     let tools = workspace.target.join("tools");
-    let mut nightly = Command::new("rustup");
-    nightly.args(["run", "nightly", "rustc", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
-    if !nightly.status().is_ok_and(|status| status.success()) {
-        return Err(Missing("fuzzing needs a nightly toolchain: rustup toolchain install nightly".into()).into());
-    }
     if !tools.join("bin/cargo-fuzz").is_file() && !tools::on_path("cargo-fuzz") {
         println!("installing cargo-fuzz into {}", tools.display());
         let mut install = workspace.cargo();

@@ -34,6 +34,22 @@ pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
+/// The CI stage: our own sessions with unmodified SDK apps, in every role, on the SDK's node and on slimline.
+pub(crate) fn session(run: &Run<'_>) -> Result<Tally> {
+    let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
+    let python = tools::python(run.workspace, &requirements, System::Install)?;
+    let slimline = build_node(run.workspace)?;
+    let mut tally = Tally::default();
+    for node in [Path::new("embedded"), &slimline] {
+        let mut command = run.workspace.cargo();
+        command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored"]);
+        command.arg("--test-threads=2"); // each test is several processes
+        command.env("SLIMLINE_TEST_PYTHON", &python).env("SLIMLINE_TEST_NODE", node);
+        tally += run.tests(&mut command)?;
+    }
+    Ok(tally)
+}
+
 /// The deep CI stage: the same suites against nodes we did not write, to know that the suites are fair.
 pub(crate) fn controls(run: &Run<'_>) -> Result<Tally> {
     let mut tally = Tally::default();

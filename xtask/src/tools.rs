@@ -78,6 +78,28 @@ pub(crate) fn npm(workspace: &Workspace, manifest: &Path, system: System) -> Res
     Ok(folder)
 }
 
+/// Cargo of the nightly toolchain, which has the component `component` (or is given one nobody lacks: `rustc`).
+///
+/// Errors: [`Missing`] when there is no such toolchain, or it lacks the component.
+pub(crate) fn nightly(workspace: &Workspace, component: &str) -> Result<Command> {
+    let nightly = |arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly"]).args(arguments).current_dir(&workspace.root);
+        // The toolchain is chosen here; what the outer cargo exported would override it.
+        for exported in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC"] {
+            command.env_remove(exported);
+        }
+        command
+    };
+    let asked: &[&str] =
+        if component == "rustc" { &["rustc", "--version"] } else { &["cargo", component, "--version"] };
+    if !succeeds(&mut nightly(asked)) {
+        let advice = format!("a nightly toolchain with {component} is missing (rustup toolchain install nightly)");
+        return Err(Missing(advice).into());
+    }
+    Ok(nightly(&["cargo"]))
+}
+
 /// Makes sure `program` can be run, from apt `packages` if need be.
 pub(crate) fn need(program: &str, packages: &[&str], system: System) -> Result<()> {
     if on_path(program) {
