@@ -219,7 +219,7 @@ impl Target {
                 command.arg("--config").arg(config);
             }
             Kind::Nats => {
-                command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--max_pending", "268435456"]);
+                command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
             }
             Kind::Relay { drive } => {
                 command.args(["relay", "--listen", &format!("127.0.0.1:{port}"), "--drive", drive]);

@@ -137,7 +137,9 @@ fn measure(
     command.arg("run").arg(scenario);
     command.args(["--node", &node.endpoint, "--peer", target.protocol(), "--node-pid", &node.pid().to_string()]);
     command.arg("--json").arg(&json);
-    if repeat == 0 {
+    // A closed window's latencies say how much was queued: a curve of them would only invite misreading.
+    let closed = fs::read_to_string(scenario)?.lines().any(|line| line.trim() == "command = \"throughput\"");
+    if repeat == 0 && !closed {
         command.arg("--hgrm").arg(base.with_extension("hgrm")).arg("--plot").arg(base.with_extension("svg"));
     }
     if let Some((_, generator)) = flags.cpus {
