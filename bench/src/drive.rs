@@ -23,8 +23,9 @@ use crate::worker::{self, Leavings, Worker};
 const SAMPLE: Duration = Duration::from_millis(200);
 /// A stage that makes no progress for this long has failed.
 const STALL: Duration = Duration::from_secs(15);
-/// How long a drain without arrivals is waited for: what has not come by then is lost.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long a drain without arrivals is waited for: what has not come by then is lost. Long, because on a busy machine
+/// a node that merely waits for a CPU must not be blamed.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The run at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
