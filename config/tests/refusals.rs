@@ -380,6 +380,11 @@ fn not_built_yet() {
     beside("auth: »{type: spire}\n    domain_name: a", ".auth");
     check(&format!("tracing: {{opentelemetry: {{enabled: »true}}}}\nservices: {{slim/0: {{{PLAIN}}}}}"), TRACING,
           "tracing.opentelemetry.enabled", "tracing.opentelemetry.enabled: not supported yet");
+    for key in ["io: {sqpoll: »true}", "io: {send_zc: »true}", "limits: {identity_octets_max: »9000}"] {
+        let path = key.replace(": {", ".").split(": »").next().unwrap_or_default().to_owned();
+        check(&format!("slimline: {{{key}}}\nservices: {{slim/0: {{{PLAIN}}}}}"), SLIMLINE,
+              &format!("slimline.{path}"), &format!("slimline.{path}: not supported yet"));
+    }
     // A wrong value is said before what is right but not built.
     check("tracing: {opentelemetry: {enabled: true}}\nservices: {slim/0: {dataplane: {servers: [{endpoint: »x, tls: {insecure: true}}]}}}",
           SERVICES, "services.slim/0.dataplane.servers[0].endpoint", "endpoint parse error / invalid socket address syntax");

@@ -13,8 +13,8 @@ pub(crate) const MESH_PER_TURN: usize = 256;
 /// Outputs one publish makes in one turn; a larger fan-out goes on in the next.
 pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 
-/// Subscribe and unsubscribe requests of one connection that wait for their ack; then its stream waits too.
-pub(crate) const REQUESTS_UNACKED_MAX: u32 = 1024;
+/// Output of a shard that is worth a visit to the kernel even while there is more to read.
+pub(crate) const FLUSH_OCTETS: usize = 64 * 1024;
 
 /// The longest message whose octets are waited for although it will be discarded; a longer announcement ends the stream,
 /// because a link that has to be silent for gigabytes is as good as mute.

@@ -72,8 +72,13 @@ impl Node {
     ///
     /// Errors: a listener that cannot be opened, an engine the kernel refuses; nothing keeps running then.
     pub fn start(config: &Config, service: &Service) -> Result<Self, StartError> {
-        let settings = Arc::new(Settings::of(service, &config.slimline));
         let count = shard_count(config);
+        let mut settings = Settings::of(service, &config.slimline);
+        if !settings.spin.is_zero() && count + 1 > available_cpus() {
+            tracing::warn!(shards = count, "slimline.io.spin_us is off: no CPU would be left for anything else");
+            settings.spin = Duration::ZERO;
+        }
+        let settings = Arc::new(settings);
         let mut sockets = Vec::new();
         for server in &service.servers {
             sockets.push(listen(&server.listen, config.slimline.limits.accept_backlog)?);
@@ -387,12 +392,16 @@ fn shard_count(config: &Config) -> usize {
     if let Some(shards) = config.slimline.shards {
         return usize::from(shards);
     }
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let allowed = available_cpus();
     match config.runtime.n_cores {
         0 => allowed,
         wanted => wanted.min(allowed),
     }
     .min(usize::from(slimline_config::SHARDS_MAX))
+}
+
+fn available_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn thread_name(base: &str, index: usize) -> String {

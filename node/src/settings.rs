@@ -14,6 +14,12 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) negotiation_timeout: Duration,
     pub(crate) message_octets_max: u32,
+    /// Requests of one connection that may wait for their ack; then its stream waits too.
+    pub(crate) unacknowledged_max: u32,
+    /// Longest time output may wait for more while there is more to read.
+    pub(crate) flush: Duration,
+    /// How long to look for work before sleeping.
+    pub(crate) spin: Duration,
     /// Whether accepted links must use the header MAC (`require_header_mac`).
     pub(crate) require_header_mac: bool,
     /// A node with `peers:` does not pass messages from one peer to another (slim-wire §6.3).
@@ -54,6 +60,9 @@ impl Settings {
             request_timeout: limits.headers_deadline,
             negotiation_timeout: first.map_or(Duration::from_secs(5), |server| server.negotiation_timeout),
             message_octets_max: limits.message_octets_max,
+            unacknowledged_max: limits.unacknowledged_max,
+            flush: Duration::from_micros(slimline.io.flush_us.into()),
+            spin: Duration::from_micros(slimline.io.spin_us.into()),
             require_header_mac: first.is_none_or(|server| server.require_header_mac),
             full_mesh: false,
         }

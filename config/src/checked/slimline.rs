@@ -228,8 +228,8 @@ impl Io {
             recv_buf_octets: octets(raw.recv_buf_octets, default.recv_buf_octets, 4 * KIB..=4 * MIB)?,
             spin_us: number(raw.spin_us, default.spin_us, 0..=10_000)?,
             flush_us: number(raw.flush_us, default.flush_us, 0..=1_000_000)?,
-            sqpoll: or(raw.sqpoll, default.sqpoll),
-            send_zc: or(raw.send_zc, default.send_zc),
+            sqpoll: only(raw.sqpoll, default.sqpoll)?,
+            send_zc: only(raw.send_zc, default.send_zc)?,
         })
     }
 }
@@ -240,10 +240,6 @@ impl Limits {
         let names_max = number(raw.names_max, default.names_max, 1..=100_000_000)?;
         let per_connection = default.names_per_connection_max.min(names_max);
         let message_octets_max = octets(raw.message_octets_max, default.message_octets_max, KIB..=1024 * MIB)?;
-        let header = default.slim_header_octets_max.min(message_octets_max);
-        let slim_header_octets_max = octets(raw.slim_header_octets_max, header, 512..=message_octets_max)?;
-        let identity = default.identity_octets_max.min(slim_header_octets_max);
-        let component = default.name_component_octets_max.min(slim_header_octets_max);
         let window = WINDOW_OCTETS_MIN..=WINDOW_OCTETS_MAX;
         Ok(Self {
             streams_max: number(raw.streams_max, default.streams_max, 1..=WINDOW_OCTETS_MAX)?,
@@ -256,10 +252,10 @@ impl Limits {
             control_frames_per_10s: number(raw.control_frames_per_10s, default.control_frames_per_10s, 10..=u32::MAX)?,
             resets_per_10s: number(raw.resets_per_10s, default.resets_per_10s, 1..=u32::MAX)?,
             message_octets_max,
-            slim_header_octets_max,
-            identity_octets_max: octets(raw.identity_octets_max, identity, 1..=slim_header_octets_max)?,
-            name_component_octets_max: octets(raw.name_component_octets_max, component, 1..=slim_header_octets_max)?,
-            link_text_octets_max: octets(raw.link_text_octets_max, default.link_text_octets_max, 64..=64 * KIB)?,
+            slim_header_octets_max: only(raw.slim_header_octets_max, default.slim_header_octets_max)?,
+            identity_octets_max: only(raw.identity_octets_max, default.identity_octets_max)?,
+            name_component_octets_max: only(raw.name_component_octets_max, default.name_component_octets_max)?,
+            link_text_octets_max: only(raw.link_text_octets_max, default.link_text_octets_max)?,
             names_max,
             names_per_connection_max: number(raw.names_per_connection_max, per_connection, 1..=names_max)?,
             unacknowledged_max: number(raw.unacknowledged_max, default.unacknowledged_max, 1..=1_000_000)?,
@@ -272,6 +268,14 @@ impl Limits {
 
 /// Less memory than this holds no shard's buffers; more than this no machine has.
 const MEMORY_OCTETS: RangeInclusive<u64> = 16 << 20..=1 << 50;
+
+/// A bound this release has, and cannot change yet: writing its default is fine.
+fn only<T: PartialEq, D: Copy + Into<T>>(written: Option<At<T>>, default: D) -> Result<D, ConfigError> {
+    match written {
+        Some(other) if other.value != default.into() => Err(other.not_supported()),
+        _ => Ok(default),
+    }
+}
 
 impl Stats {
     fn check(raw: raw::Stats) -> Result<Self, ConfigError> {

@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) ended_streams: Vec<(u32, u32, StreamId)>,
     /// Transports with output to send at the end of the turn.
     pub(crate) touched: Vec<(u32, u32)>,
+    /// How much output waits for the flush.
+    pub(crate) unflushed: Unflushed,
     pub(crate) timers: Timers,
     /// Nothing more is read: the node is about to drain.
     pub(crate) quiet: bool,
@@ -112,6 +114,7 @@ impl Core {
             actions: Vec::new(),
             ended_streams: Vec::new(),
             touched: Vec::new(),
+            unflushed: Unflushed::default(),
             timers: Timers::new(),
             quiet: false,
             draining: false,
@@ -217,6 +220,31 @@ impl Core {
             block.clear();
             spare.push(block);
         }
+    }
+}
+
+/// How much output waits for the flush, and since when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unflushed {
+    octets: usize,
+    since: Option<Instant>,
+}
+
+impl Unflushed {
+    /// Octets were added to a block.
+    #[inline]
+    pub(crate) fn add(&mut self, octets: usize, now: Instant) {
+        self.octets += octets;
+        self.since.get_or_insert(now);
+    }
+}
+
+impl Core {
+    /// Whether output may wait for more while there is more to read: not much of it, and not old.
+    pub(crate) fn flush_can_wait(&self, now: Instant) -> bool {
+        let Unflushed { octets, since } = self.unflushed;
+        octets < crate::limits::FLUSH_OCTETS
+            && since.is_some_and(|since| now.saturating_duration_since(since) < self.settings.flush)
     }
 }
 

@@ -16,7 +16,7 @@ mod subscribe;
 mod timers;
 mod transmit;
 
-use self::core::{Action, Core};
+use self::core::{Action, Core, Unflushed};
 use self::stats::{Published, ShardReport};
 use crate::control::{Order, Orders, Request, RequestKind};
 use crate::io::{Block, Done, Ended, Io, Key};
@@ -103,10 +103,33 @@ impl<I: Io> Shard<I> {
         if self.work(clock()) == Turn::Over {
             return Ok(Turn::Over);
         }
-        let rest = self.lie_down(clock());
-        self.sleep(rest)?;
+        if !self.spin(&clock)? {
+            let rest = self.lie_down(clock());
+            self.sleep(rest)?;
+        }
         self.core.arrived = clock();
         Ok(Turn::On)
+    }
+
+    /// Looks for work a little longer before a sleep; true if some came.
+    fn spin(&mut self, clock: &impl Fn() -> Instant) -> io::Result<bool> {
+        let spin = self.core.settings.spin;
+        if spin.is_zero() || self.wait(clock()) == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        let until = clock() + spin;
+        while self.done.is_empty() && self.is_idle() {
+            if clock() >= until {
+                return Ok(false);
+            }
+            self.io.enter(Some(Duration::ZERO), &mut self.done)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether nobody outside the kernel left anything for us.
+    fn is_idle(&self) -> bool {
+        self.orders.is_empty() && !self.deltas.has_more() && !self.core.mesh.has_input()
     }
 
     /// A turn up to the kernel: what waits is handled, what that makes is handed over.
@@ -115,6 +138,7 @@ impl<I: Io> Shard<I> {
         self.apply_deltas(); // between messages: one FIB per lookup
         self.core.take_from_mesh(now);
         self.take_orders(now);
+        let more_may_come = !self.done.is_empty();
         while let Some(done) = self.done.pop_front() {
             self.complete(done, now);
         }
@@ -124,7 +148,9 @@ impl<I: Io> Shard<I> {
         if now >= self.next_tick {
             self.tick(now);
         }
-        self.flush(now);
+        if !(more_may_come && self.core.flush_can_wait(now)) {
+            self.flush(now);
+        }
         self.tell_others();
         if self.quiescing.is_some() && self.core.has_forwarded_all() {
             self.quiescing.take().map(|waiting| waiting.send(()));
@@ -278,6 +304,7 @@ impl<I: Io> Shard<I> {
             }
         }
         self.core.touched.clear();
+        self.core.unflushed = Unflushed::default();
         self.core.reap_streams();
         for action in self.core.actions.drain(..) {
             match action {
@@ -343,8 +370,7 @@ impl<I: Io> Shard<I> {
             return Rest { wait, parked: false };
         }
         self.deltas.park();
-        let is_idle = self.orders.is_empty() && !self.deltas.has_more() && !self.core.mesh.has_input();
-        Rest { wait: if is_idle { wait } else { Some(Duration::ZERO) }, parked: true }
+        Rest { wait: if self.is_idle() { wait } else { Some(Duration::ZERO) }, parked: true }
     }
 
     /// The visit to the kernel; after a sleep the replica is as new as those who saw us asleep count on.

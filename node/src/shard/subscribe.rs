@@ -4,7 +4,6 @@ use super::core::Core;
 use super::receive::Flow;
 use crate::conn::connection::{Pressure, Wait};
 use crate::control::{Request, RequestKind};
-use crate::limits::REQUESTS_UNACKED_MAX;
 use slimline_fib::{ConnId, FanoutCursor};
 use slimline_wire::ConnType;
 use slimline_wire::message::{Header, Subscription, build_ack};
@@ -20,7 +19,7 @@ impl Core {
         subscribe: bool,
     ) -> Flow {
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
-        if connection.requests >= REQUESTS_UNACKED_MAX {
+        if connection.requests >= self.settings.unacknowledged_max {
             return Flow::Park(Wait::Requests, FanoutCursor::default(), false);
         }
         if connection.pressure != Pressure::Open {
@@ -62,12 +61,13 @@ impl Core {
 
     /// Control decided a request and every shard knows: acknowledge it, and let the stream go on.
     pub(crate) fn settled(&mut self, conn: ConnId, subscription_id: u64, error: Option<&str>, now: Instant) {
+        let unacknowledged_max = self.settings.unacknowledged_max;
         let Some(connection) = self.connections.get_mut(conn.slot, conn.generation) else { return };
         connection.requests -= 1;
         if let Some(parked) = &mut connection.parked
             && match parked.wait {
                 Wait::Settle => connection.requests == 0,
-                Wait::Requests => connection.requests < REQUESTS_UNACKED_MAX,
+                Wait::Requests => connection.requests < unacknowledged_max,
                 _ => false,
             }
         {

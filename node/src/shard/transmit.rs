@@ -100,6 +100,7 @@ impl Core {
             tx.fill_since = Some(self.arrived);
         }
         self.counters.messages_out += 1;
+        self.unflushed.add(octets, now);
         if !transport.touched {
             transport.touched = true;
             self.touched.push(connection.transport);
