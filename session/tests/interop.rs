@@ -7,13 +7,17 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use slimline_session::error::SessionError;
-use slimline_session::{App, ConnectConfig, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle};
+use slimline_session::error::{IdentityError, SessionError};
+use slimline_session::identity::{Claims, Provider, SharedSecret, SigningKey, Verifier};
+use slimline_session::{
+    App, ConnectConfig, Credentials, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle,
+};
 
 const SECRET: &str = "my_shared_secret_for_testing_purposes_only";
 const SECOND: Duration = Duration::from_secs(1);
@@ -408,4 +412,81 @@ async fn a_killed_peer_is_reported() {
     let delivery = session.publish(b"anybody?".to_vec()).await.unwrap().delivered().await.unwrap();
     assert_eq!(delivery.recipients[0].1, Outcome::TimedOut);
     assert_eq!(session.publish(b"hello?".to_vec()).await.err(), Some(SessionError::NobodyOnline));
+}
+
+/// Our identity, with tokens that look as old as a test wants: leaves end within seconds instead of an hour.
+struct Aged {
+    inner: SharedSecret,
+    age_s: Arc<AtomicU64>,
+}
+
+impl Provider for Aged {
+    fn subject(&self) -> &str {
+        self.inner.subject()
+    }
+    fn token(&self, now: u64) -> Result<String, IdentityError> {
+        self.inner.token(now - self.age_s.load(Ordering::Relaxed))
+    }
+    fn signing_key(&self) -> Option<&SigningKey> {
+        self.inner.signing_key()
+    }
+}
+
+impl Verifier for Aged {
+    fn verify(&self, token: &str, now: u64) -> Result<Claims, IdentityError> {
+        self.inner.verify(token, now)
+    }
+    fn verify_lapsed(&self, token: &str) -> Result<Claims, IdentityError> {
+        self.inner.verify_lapsed(token)
+    }
+}
+
+/// An application whose leaf, in sessions that begin before the age is set to zero, ends in 18 seconds.
+async fn aged_app(node: &Node, service: &str) -> (App, Arc<AtomicU64>) {
+    let age_s = Arc::new(AtomicU64::new(3582));
+    let inner = SharedSecret::new(service, SECRET).unwrap();
+    let credentials = Credentials::new(Aged { inner, age_s: age_s.clone() });
+    let config = ConnectConfig::new(&node.url);
+    let config = if node.lax { config.lax() } else { config };
+    (App::with_credentials(name(service), credentials).connect(config).await.unwrap(), age_s)
+}
+
+/// The Python side drops everything from a member whose leaf's token has ended. Ours is renewed before, in every role.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn sessions_outlive_the_token() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let (alice, age) = aged_app(&node, "acme/ns/alice").await;
+
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let initiated = alice.create_session(SessionConfig::point_to_point(), &name("acme/ns/bob")).await.unwrap();
+    let bobs_first = bob.answer(waiting)["session"].clone();
+
+    let bobs_second = bob.run(create(&SessionConfig::point_to_point(), false, "acme/ns/alice"))["session"].clone();
+    let responded = tokio::time::timeout(PATIENCE, alice.listen()).await.unwrap().unwrap();
+
+    let moderated = alice.create_session(SessionConfig::group(), &name("acme/ns/chan")).await.unwrap();
+    let waiting = bob.ask(json!({"do": "listen"}));
+    moderated.invite(&name("acme/ns/bob")).await.unwrap();
+    let bobs_third = bob.answer(waiting)["session"].clone();
+
+    let bobs_fourth = bob.run(create(&SessionConfig::group(), true, "acme/ns/chan2"))["session"].clone();
+    bob.run(json!({"do": "invite", "session": bobs_fourth, "name": "acme/ns/alice"}));
+    let participated = tokio::time::timeout(PATIENCE, alice.listen()).await.unwrap().unwrap();
+
+    age.store(0, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 25).await; // the first leaves have ended by now
+    for (ours, theirs) in [
+        (&initiated, &bobs_first),
+        (&responded, &bobs_second),
+        (&moderated, &bobs_third),
+        (&participated, &bobs_fourth),
+    ] {
+        let publication = ours.publish(b"still valid".to_vec()).await.unwrap();
+        assert_eq!(bob.text(theirs), "still valid");
+        assert!(publication.delivered().await.unwrap().is_complete());
+        bob.run(json!({"do": "publish", "session": theirs, "text": "so are you", "wait": true}));
+        assert_eq!(text(ours).await, "so are you");
+    }
 }

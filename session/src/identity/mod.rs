@@ -2,6 +2,7 @@
 //!
 //! A [`Provider`] makes our tokens, a [`Verifier`] reads other people's; both are chosen by the application.
 
+pub mod jwt;
 pub mod key;
 pub mod shared_secret;
 
