@@ -538,3 +538,31 @@ fn calls_for_a_key_that_is_closing_or_gone_do_nothing() {
         assert_quiet(&io);
     });
 }
+
+#[test]
+fn an_engine_that_goes_away_closes_everything_it_had() {
+    on_every_rung(|mut io| {
+        let mut done = VecDeque::new();
+        let socket = bind(loopback(), 16).unwrap();
+        let address = std::net::TcpListener::from(socket.try_clone().unwrap()).local_addr().unwrap();
+        io.listen(0, socket);
+        let mut peers = Vec::new();
+        for slot in 0..20 {
+            let (ours, peer) = UnixStream::pair().unwrap();
+            io.adopt(key(slot, 1), ours.into()).unwrap();
+            io.receive(key(slot, 1));
+            io.send(key(slot, 1), Block(vec![1; 1_000_000]), 0); // more than the socket holds: stays in flight
+            peers.push(peer);
+        }
+        io.enter(Some(Duration::from_millis(10)), &mut done).unwrap();
+        (&peers[0]).write_all(b"unheard").unwrap();
+        drop(done);
+        drop(io);
+        for mut peer in peers {
+            let mut rest = Vec::new();
+            let _ = peer.read_to_end(&mut rest); // ends, with or without an error
+            assert!(!rest.is_empty());
+        }
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}

@@ -44,27 +44,16 @@ impl Ring {
 
     /// Registers the ring's own descriptor, which saves its lookup in every `enter`; false = not here.
     pub(super) fn register_self(&mut self) -> bool {
-        // Layout of struct io_uring_rsrc_update: offset u32, spare u32, data u64.
-        #[repr(C)]
-        struct Update {
-            offset: u32,
-            spare: u32,
-            data: u64,
+        let fd = self.ring.as_raw_fd();
+        let Ok(data) = u64::try_from(fd) else { return false };
+        match change_registration(fd, REGISTER_RING_FDS, Update { offset: u32::MAX, spare: 0, data }) {
+            Some(index) => {
+                self.enter_fd = index;
+                self.enter_flags |= EnterFlags::REGISTERED_RING;
+                true
+            }
+            None => false,
         }
-        const REGISTER_RING_FDS: u32 = 20;
-        let Ok(data) = u64::try_from(self.ring.as_raw_fd()) else { return false };
-        let mut update = Update { offset: u32::MAX, spare: 0, data };
-        let (fd, count) = (self.ring.as_raw_fd(), 1_u32);
-        // SAFETY: the kernel reads and writes one `Update`, which lives across the call.
-        let result =
-            unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, &raw mut update, count) };
-        let Ok(index) = RawFd::try_from(update.offset) else { return false };
-        if result != 1 {
-            return false;
-        }
-        self.enter_fd = index;
-        self.enter_flags |= EnterFlags::REGISTERED_RING;
-        true
     }
 
     pub(super) fn submitter(&mut self) -> io_uring::Submitter<'_> {
@@ -170,6 +159,38 @@ impl Ring {
 
 /// Calls that free no place in the submission queue before it counts as broken.
 const SUBMIT_TRIES: u32 = 1000;
+
+impl Drop for Ring {
+    /// A registered ring would live on with its thread, and with it the sockets registered in it.
+    fn drop(&mut self) {
+        if self.enter_flags.contains(EnterFlags::REGISTERED_RING)
+            && let Ok(offset) = u32::try_from(self.enter_fd)
+        {
+            let update = Update { offset, spare: 0, data: 0 };
+            change_registration(self.ring.as_raw_fd(), UNREGISTER_RING_FDS, update);
+        }
+    }
+}
+
+/// The kernel's `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct Update {
+    offset: u32,
+    spare: u32,
+    data: u64,
+}
+
+/// Registers or unregisters one ring descriptor of this thread; the index it has, if that worked.
+fn change_registration(ring: RawFd, operation: u32, mut update: Update) -> Option<RawFd> {
+    let count = 1_u32;
+    // SAFETY: the kernel reads and writes one `Update`, which lives across the call.
+    let changed = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, operation, &raw mut update, count) };
+    RawFd::try_from(update.offset).ok().filter(|_| changed == 1)
+}
+
+// From the kernel's list of io_uring_register(2) operations.
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
 
 fn timespec(wait: Duration) -> Timespec {
     Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos())
