@@ -39,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Demo) -> Result<bool> {
     let folder = workspace.target.join("demo");
     fs::create_dir_all(&folder)?;
     let address = free_address()?;
-    let mut node = start_node(&binary, &folder, &address)?;
+    let mut node = start_node(&binary, &folder, &address, None)?;
     println!(
         "node     I am {}, process {}, listening on {address}.",
         binary.file_name().unwrap_or_default().display(),
@@ -70,11 +70,12 @@ pub(crate) fn run(workspace: &Workspace, flags: &Demo) -> Result<bool> {
     Ok(well && stopped)
 }
 
-/// Starts the node and waits until it accepts connections.
-fn start_node(binary: &Path, folder: &Path, address: &str) -> Result<Running> {
+/// Starts the node, with so many shards or as many as it likes, and waits until it accepts connections.
+pub(crate) fn start_node(binary: &Path, folder: &Path, address: &str, shards: Option<u16>) -> Result<Running> {
     let config = folder.join("node.yaml");
     let server = format!("{{endpoint: \"{address}\", tls: {{insecure: true}}}}");
-    fs::write(&config, format!("services:\n  slim/0:\n    dataplane:\n      servers: [{server}]\n"))?;
+    let own = shards.map(|shards| format!("slimline: {{shards: {shards}}}\n")).unwrap_or_default();
+    fs::write(&config, format!("{own}services:\n  slim/0:\n    dataplane:\n      servers: [{server}]\n"))?;
     let log = File::create(folder.join("node.log"))?;
     let mut command = Command::new(binary);
     command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -92,14 +93,19 @@ fn start_node(binary: &Path, folder: &Path, address: &str) -> Result<Running> {
 }
 
 /// A process that is gone when this value is.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    /// Asks the process to end; whether it did so in time and with status 0.
-    fn stop(&mut self) -> Result<bool> {
+    /// Asks the process to end, and waits until it has, or until its time is over.
+    pub(crate) fn ask_to_end(&mut self) -> Result<Ended> {
         let id = self.0.id().to_string();
         run::until(Command::new("kill").args(["-TERM", &id]), Duration::from_secs(5))?;
-        let ended = run::wait(&mut self.0, Duration::from_secs(10))?;
+        run::wait(&mut self.0, Duration::from_secs(20))
+    }
+
+    /// Asks the process to end and says how that went; whether it did so in time and with status 0.
+    fn stop(&mut self) -> Result<bool> {
+        let ended = self.ask_to_end()?;
         println!(
             "node     {}",
             match ended {
@@ -156,6 +162,6 @@ impl Spoken {
 }
 
 /// An address of this machine nobody listens on.
-fn free_address() -> Result<String> {
+pub(crate) fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

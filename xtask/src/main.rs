@@ -3,10 +3,12 @@
 mod bench;
 mod ci;
 mod compare;
+mod conformance;
 mod demo;
 mod flags;
 mod fuzz;
 mod interop;
+mod memory;
 mod peers;
 mod run;
 mod tally;

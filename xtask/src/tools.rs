@@ -82,22 +82,51 @@ pub(crate) fn npm(workspace: &Workspace, manifest: &Path, system: System) -> Res
 ///
 /// Errors: [`Missing`] when there is no such toolchain, or it lacks the component.
 pub(crate) fn nightly(workspace: &Workspace, component: &str) -> Result<Command> {
-    let nightly = |arguments: &[&str]| {
-        let mut command = Command::new("rustup");
-        command.args(["run", "nightly"]).args(arguments).current_dir(&workspace.root);
-        // The toolchain is chosen here; what the outer cargo exported would override it.
-        for exported in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC"] {
-            command.env_remove(exported);
-        }
-        command
-    };
     let asked: &[&str] =
         if component == "rustc" { &["rustc", "--version"] } else { &["cargo", component, "--version"] };
-    if !succeeds(&mut nightly(asked)) {
+    if !succeeds(&mut nightly_command(workspace, asked)) {
         let advice = format!("a nightly toolchain with {component} is missing (rustup toolchain install nightly)");
         return Err(Missing(advice).into());
     }
-    Ok(nightly(&["cargo"]))
+    Ok(nightly_command(workspace, &["cargo"]))
+}
+
+fn nightly_command(workspace: &Workspace, arguments: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly"]).args(arguments).current_dir(&workspace.root);
+    // The toolchain is chosen here; what the outer cargo exported would override it.
+    for exported in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC"] {
+        command.env_remove(exported);
+    }
+    command
+}
+
+/// The triple of the machine the nightly compiler runs on.
+///
+/// Errors: there is none, or it does not say.
+pub(crate) fn host(workspace: &Workspace) -> Result<String> {
+    let output = nightly_command(workspace, &["rustc", "-vV"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned).context("rustc -vV names no host")
+}
+
+/// The program of a crate, installed once below `target/tools`.
+///
+/// Errors: [`Missing`] when it cannot be had or does not build.
+pub(crate) fn cargo_installed(workspace: &Workspace, package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let root = workspace.target.join("tools");
+    let installed = root.join("bin").join(program);
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    println!("installing {package} {version} into {}", root.display());
+    let mut install = workspace.cargo();
+    install.args(["install", "--quiet", "--locked", package, "--version", version, "--root"]).arg(&root);
+    install.stdin(Stdio::null());
+    if run::until(&mut install, CARGO_INSTALL_DEADLINE)?.success() {
+        return Ok(installed);
+    }
+    Err(Missing(format!("{package} {version} cannot be installed")).into())
 }
 
 /// Makes sure `program` can be run, from apt `packages` if need be.
@@ -141,3 +170,5 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
+
+const CARGO_INSTALL_DEADLINE: Duration = Duration::from_secs(20 * 60);

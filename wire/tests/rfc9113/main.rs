@@ -27,7 +27,7 @@ enum Anyone {
 }
 
 /// How long a live peer may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(10); // generous: the machine may be busy; nothing here waits for silence
 
 fn peer() -> Anyone {
     let Ok(target) = std::env::var("RFC9113_TARGET") else {
