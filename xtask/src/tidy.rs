@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the house rules a compiler does not check.
 
+mod coverage;
 mod rust_text;
 
 use crate::tally::Tally;
@@ -39,6 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("files say what they are", module_docs),
     ("no private paths", private_paths),
     ("relative links lead somewhere", links),
+    ("coverage names what is there", coverage::rule),
     ("one registry", registry),
 ];
 
