@@ -15,10 +15,12 @@
 
 mod conn;
 mod control;
+mod gate;
 pub mod io;
 mod limits;
 mod listen;
 pub mod logging;
+mod memory;
 pub mod mesh;
 mod mesh_port;
 mod node;

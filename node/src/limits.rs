@@ -16,9 +16,23 @@ pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 /// Output of a shard that is worth a visit to the kernel even while there is more to read.
 pub(crate) const FLUSH_OCTETS: usize = 64 * 1024;
 
+/// The longest first message of a stream: a link negotiation with every text at its bound is far shorter.
+pub(crate) const NEGOTIATION_OCTETS_MAX: u32 = 64 * 1024;
+
 /// The longest message whose octets are waited for although it will be discarded; a longer announcement ends the stream,
 /// because a link that has to be silent for gigabytes is as good as mute.
 pub(crate) const DISCARDED_OCTETS_MAX: u32 = 64 * 1024 * 1024;
+
+/// An incomplete message up to this length is waited for even when the node is over its memory budget.
+pub(crate) const REASSEMBLY_SPARED_OCTETS: usize = 64 * 1024;
+
+/// What a transport, a connection and a name count for in the memory budget, besides what is queued; rounded up.
+pub(crate) const TRANSPORT_OCTETS: usize = 8 * 1024;
+pub(crate) const CONNECTION_OCTETS: usize = 4 * 1024;
+pub(crate) const NAME_OCTETS: usize = 64;
+
+/// A shard whose holdings changed by this much tells the others.
+pub(crate) const MEMORY_STEP_OCTETS: usize = 256 * 1024;
 
 /// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.
 pub(crate) const FILL_OCTETS_MAX: usize = 256 * 1024;
@@ -49,6 +63,9 @@ pub(crate) const AGE_STEP: Duration = Duration::from_millis(20);
 
 /// How long a transport that is being closed may take to send what it still holds.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// How long an engine gets to let go of a listener before its accept queue is emptied for the last time.
+pub(crate) const GATE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Entries the RIB or a replica sweeps in one pass after a connection went.
 pub(crate) const SWEEP_PER_PASS: usize = 4096;

@@ -4,8 +4,10 @@ use crate::conn::connection::LinkFacts;
 use crate::control::inventory::Inventory;
 use crate::control::thread::ControlWaker;
 use crate::control::{Control, Order, Orders, Request};
+use crate::gate::{Gate, transports_max};
 use crate::io::{Disable, Engine, EngineChoice, Io, IoOptions, Waker};
-use crate::listen::{ListenError, listen};
+use crate::listen::{ListenError, Listener, listen};
+use crate::memory::{Memory, default_budget};
 use crate::mesh::{Doorbell, LOG_BATCHES_MAX, delta_log};
 use crate::mesh_port::mesh;
 use crate::settings::Settings;
@@ -84,6 +86,10 @@ impl Node {
             sockets.push(listen(&server.listen, config.slimline.limits.accept_backlog)?);
         }
         let endpoints = sockets.iter().map(|listener| listener.endpoint.clone()).collect();
+        let gate = gate(config, service, &sockets, count).map_err(|source| StartError::Io { shard: 0, source })?;
+        let budget = config.slimline.limits.memory_octets_max;
+        let budget = budget.map_or_else(default_budget, |octets| usize::try_from(octets).unwrap_or(usize::MAX));
+        let memory = Arc::new(Memory::new(budget, count));
 
         // A ring belongs to the thread that makes it, so wakers exist only once the shards run.
         let wakers: Vec<Arc<OnceLock<Waker>>> = (0..count).map(|_| Arc::default()).collect();
@@ -114,11 +120,12 @@ impl Node {
         let mut handles = Vec::new();
         let ports = mesh(count);
         let cores = core_affinity_list();
-        let mut sockets = Some(sockets);
+        let (mut sockets, mut gate) = (Some(sockets), Some(gate));
         for (index, (deltas, port)) in readers.into_iter().zip(ports).enumerate() {
             let (go_tx, go_rx) = bounded::<Arc<Fellows>>(1);
             starters.push(go_tx);
             let own_sockets = if index == 0 { sockets.take().unwrap_or_default() } else { Vec::new() };
+            let (gate, memory) = (if index == 0 { gate.take() } else { None }, Arc::clone(&memory));
             let core = CoreParts {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 settings: Arc::clone(&settings),
@@ -152,7 +159,13 @@ impl Node {
                     io.listen(u32::try_from(listener).unwrap_or(0), socket.socket);
                 }
                 let parts = ShardParts { deltas, orders, fellows, published, now: Instant::now() };
-                run_shard(Shard::new(Core::new(core), io, parts));
+                let mut core = Core::new(core);
+                core.memory = memory;
+                let mut shard = Shard::new(core, io, parts);
+                if let Some(gate) = gate {
+                    shard.keep_gate(gate);
+                }
+                run_shard(shard);
             });
             handles.push(thread.map_err(|source| StartError::Thread { name, source })?);
         }
@@ -402,6 +415,20 @@ fn shard_count(config: &Config) -> usize {
 
 fn available_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The listeners as the accepting shard keeps them.
+fn gate(config: &Config, service: &Service, sockets: &[Listener], shards: usize) -> io::Result<Gate> {
+    let limits = &config.slimline.limits;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let configured = limits.connections_max as usize;
+    let high = transports_max(configured, files, limits.accept_backlog as usize, shards);
+    if high < configured {
+        tracing::info!(files, connections_max = configured, high, "open files allow fewer connections than configured");
+    }
+    let listeners: Vec<_> = service.servers.iter().map(|server| server.listen.clone()).zip(sockets).collect();
+    Gate::new(&listeners, limits.accept_backlog, high)
 }
 
 fn thread_name(base: &str, index: usize) -> String {

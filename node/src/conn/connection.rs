@@ -4,7 +4,7 @@ use super::age::AgeLog;
 use super::out_queue::OutQueue;
 use slimline_fib::{ConnId, FanoutCursor};
 use slimline_wire::ConnType;
-use slimline_wire::grpc::{PREFIX_OCTETS, Status};
+use slimline_wire::grpc::Status;
 use slimline_wire::h2::StreamId;
 use slimline_wire::link::HeaderMac;
 use std::time::Instant;
@@ -108,6 +108,8 @@ pub(crate) struct Connection {
     pub(crate) ended_by_peer: bool,
     /// How its stream ends once its queue is empty; its routes are gone already.
     pub(crate) ending: Option<Ending>,
+    /// Its stream is gone: nothing can be sent to it, and it stays only until what it had parked is delivered.
+    pub(crate) is_over: bool,
     /// Control was told that it left.
     pub(crate) departed: bool,
     /// Nothing names it any more: its slot is free as soon as it is gone itself.
@@ -137,6 +139,7 @@ impl Connection {
             backlog: Vec::new(),
             ended_by_peer: false,
             ending: None,
+            is_over: false,
             departed: false,
             released: false,
             since: now,
@@ -147,20 +150,6 @@ impl Connection {
     /// Whether nothing it sent or is to be sent waits for anything.
     pub(crate) fn is_idle(&self) -> bool {
         self.out.is_empty() && self.parked.is_none() && self.requests == 0
-    }
-
-    /// Messages it sent that were not forwarded yet: the parked one, and the whole ones behind it.
-    pub(crate) fn messages_parked(&self) -> u64 {
-        if self.parked.is_none() {
-            return 0;
-        }
-        let (mut count, mut rest) = (1, &self.backlog[..]);
-        while let Some((&[_, a, b, c, d], behind)) = rest.split_first_chunk::<PREFIX_OCTETS>()
-            && let Some(behind) = behind.get(u32::from_be_bytes([a, b, c, d]) as usize..)
-        {
-            (count, rest) = (count + 1, behind);
-        }
-        count
     }
 
     pub(crate) fn link(&self) -> Option<&Link> {

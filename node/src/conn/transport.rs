@@ -39,8 +39,22 @@ impl Rx {
         self.streams.iter_mut().find(|stream| stream.id == id)
     }
 
-    pub(crate) fn forget(&mut self, id: StreamId) {
+    /// Takes a stream out; how many octets of an incomplete message it held.
+    pub(crate) fn forget(&mut self, id: StreamId) -> usize {
+        let before = self.held_octets();
         self.streams.retain(|stream| stream.id != id);
+        before - self.held_octets()
+    }
+
+    /// Octets of incomplete messages.
+    pub(crate) fn held_octets(&self) -> usize {
+        self.streams
+            .iter()
+            .map(|stream| match &stream.role {
+                StreamRole::Channel { deframer, .. } => deframer.held_octets(),
+                _ => 0,
+            })
+            .sum()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::conn::table::{KEY_GENERATION_MASK, Table};
 use crate::conn::transport::{Closing, Transport};
 use crate::control::Request;
 use crate::control::inventory::Inventory;
+use crate::memory::Memory;
 use crate::mesh_port::MeshPort;
 use crate::settings::Settings;
 use crossbeam::queue::ArrayQueue;
@@ -73,6 +74,9 @@ pub(crate) struct Core {
     pub(crate) latency: Histogram<u64>,
     /// When the octets being handled arrived: the last return from the kernel.
     pub(crate) arrived: Instant,
+    /// Octets held for peers: queues, parked streams, incomplete messages.
+    pub(crate) held: Held,
+    pub(crate) memory: Arc<Memory>,
     /// Reused by every publish: the matched next hops.
     pub(crate) hops: Vec<ConnId>,
     /// Reused by every general re-encode.
@@ -92,7 +96,33 @@ pub(crate) struct CoreParts {
     pub(crate) now: Instant,
 }
 
+/// A count of octets that are held and given up again.
+#[derive(Debug, Default)]
+pub(crate) struct Held(usize);
+
+impl Held {
+    #[inline]
+    pub(crate) fn take(&mut self, octets: usize) {
+        self.0 += octets;
+    }
+
+    #[inline]
+    pub(crate) fn give(&mut self, octets: usize) {
+        debug_assert!(octets <= self.0, "{octets} of {}", self.0);
+        self.0 = self.0.saturating_sub(octets);
+    }
+}
+
 impl Core {
+    /// Octets this shard holds for its peers, tables included.
+    pub(crate) fn octets_held(&self) -> usize {
+        use crate::limits::{CONNECTION_OCTETS, NAME_OCTETS, TRANSPORT_OCTETS};
+        self.held.0
+            + self.transports.len() * TRANSPORT_OCTETS
+            + self.connections.len() * CONNECTION_OCTETS
+            + self.fib.names() * NAME_OCTETS
+    }
+
     pub(crate) fn new(parts: CoreParts) -> Self {
         Self {
             index: parts.index,
@@ -121,6 +151,8 @@ impl Core {
             counters: Counters::default(),
             latency: latency_histogram(),
             arrived: parts.now,
+            held: Held::default(),
+            memory: Arc::new(Memory::unlimited()),
             hops: Vec::new(),
             scratch: Vec::new(),
             spare_blocks: Vec::new(),
@@ -195,6 +227,7 @@ impl Core {
     pub(crate) fn transport_closed(&mut self, slot: u32, generation: u32) {
         self.drop_connections(slot, generation);
         if let Some(mut transport) = self.transports.remove(slot, generation) {
+            self.held.give(transport.rx.as_ref().map_or(0, |rx| rx.held_octets()));
             self.counters.transports_closed += 1;
             Self::return_block(&mut self.spare_blocks, std::mem::take(&mut transport.tx.fill));
             self.transports.release(slot, generation);

@@ -4,6 +4,7 @@ use super::core::Core;
 use crate::conn::age::AgeLog;
 use crate::conn::connection::{Connection, Ending, Phase, Pressure};
 use crate::conn::transport::{Body, Closing, Rx, StreamRole, Tx};
+use crate::limits::NEGOTIATION_OCTETS_MAX;
 use slimline_fib::ConnId;
 use slimline_wire::grpc::{Deframer, OPEN_CHANNEL_PATH, Status, percent_encode};
 use slimline_wire::h2::{Code, Fields, StreamId};
@@ -98,7 +99,7 @@ impl Core {
         StreamRole::Channel {
             slot: conn_slot,
             generation: conn_generation,
-            deframer: Deframer::new(self.settings.message_octets_max),
+            deframer: Deframer::new(NEGOTIATION_OCTETS_MAX.min(self.settings.message_octets_max)),
         }
     }
 
@@ -161,7 +162,7 @@ impl Core {
         }
         self.with_tx(slot, generation, |tx| tx.h2.close(stream));
         rx.h2.close(stream);
-        rx.forget(stream);
+        self.held.give(rx.forget(stream));
         self.transport_idle_check(slot, generation);
     }
 
@@ -237,7 +238,7 @@ impl Core {
             tx.bodies.retain(|body| body.stream != stream);
             tx.h2.close(stream);
         });
-        rx.forget(stream);
+        self.held.give(rx.forget(stream));
         self.transport_idle_check(slot, generation);
     }
 
@@ -270,13 +271,15 @@ impl Core {
 
     /// Ends a connection from our side with a gRPC status; what it still had queued goes out first where windows allow.
     pub(crate) fn end_connection(&mut self, slot: u32, generation: u32, status: Status, text: &str) {
-        let Some(connection) = self.connections.get(slot, generation) else { return };
+        let connection = self.connections.get(slot, generation).filter(|connection| !connection.is_over);
+        let Some(connection) = connection else { return };
         let (transport, life, stream) = (connection.transport.0, connection.transport.1, connection.stream);
         let ended_by_peer = connection.ended_by_peer;
         self.drain_queue(slot, generation);
         if let Some(connection) = self.connections.get_mut(slot, generation) {
             // What is in the block or on its way still arrives; only what no window allows is lost.
             self.counters.drop_disconnected += connection.age.messages_in_last(connection.out.octets().len());
+            self.held.give(connection.age.waiting());
             connection.age = AgeLog::default();
         }
         self.forget_connection(slot, generation);
@@ -293,14 +296,23 @@ impl Core {
         self.ended_streams.push((transport, life, stream));
     }
 
-    /// Takes a connection out of the tables: its routes go with one delta, whoever waits for it goes on.
+    /// A connection is over: its routes go with one delta, its queue is given up, whoever waits for it goes on.
+    ///
+    /// What it sent before and was parked is still delivered; only then its slot is free.
     pub(crate) fn forget_connection(&mut self, slot: u32, generation: u32) {
         self.depart(slot, generation);
-        let Some(connection) = self.connections.remove(slot, generation) else { return };
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        if std::mem::replace(&mut connection.is_over, true) {
+            return;
+        }
         self.counters.connections_ended += 1;
         self.counters.drop_disconnected += connection.age.messages_in_last(usize::MAX);
-        self.counters.drop_sender_gone += connection.messages_parked();
-        let Connection { id, transport, waiters, departed, released, pressure, .. } = connection;
+        self.held.give(connection.age.waiting());
+        connection.age = AgeLog::default();
+        connection.out.clear();
+        let waiters = std::mem::take(&mut connection.waiters);
+        let pressure = std::mem::replace(&mut connection.pressure, Pressure::Open);
+        let (id, transport, is_parked) = (connection.id, connection.transport, connection.parked.is_some());
         if let Some(entry) = self.transports.get_mut(transport.0, transport.1) {
             entry.connections.retain(|&pair| pair != (slot, generation));
             entry.tx.backlogged.retain(|&pair| pair != (slot, generation));
@@ -309,7 +321,17 @@ impl Core {
         if pressure == Pressure::Congested {
             self.mesh.tell_congested(id, false);
         }
-        if !departed || released {
+        if !is_parked {
+            self.remove_connection(slot, generation);
+        }
+    }
+
+    /// Takes a connection that is over, and has nothing parked any more, out of its table.
+    pub(crate) fn remove_connection(&mut self, slot: u32, generation: u32) {
+        let Some(connection) = self.connections.remove(slot, generation) else { return };
+        let parked = connection.parked.as_ref().map_or(0, |parked| parked.message.len());
+        self.held.give(connection.backlog.len() + parked);
+        if !connection.departed || connection.released {
             self.connections.release(slot, generation);
         }
     }
@@ -321,7 +343,7 @@ impl Core {
                 && let Some(rx) = transport.rx.as_mut()
             {
                 rx.h2.close(stream);
-                rx.forget(stream);
+                self.held.give(rx.forget(stream));
             }
             self.transport_idle_check(slot, generation);
         }

@@ -19,8 +19,9 @@ mod transmit;
 use self::core::{Action, Core, Unflushed};
 use self::stats::{Published, ShardReport};
 use crate::control::{Order, Orders, Request, RequestKind};
+use crate::gate::Gate;
 use crate::io::{Block, Done, Ended, Io, Key};
-use crate::limits::{DELTAS_PER_TURN, TICK};
+use crate::limits::{DELTAS_PER_TURN, GATE_PAUSE, MEMORY_STEP_OCTETS, TICK};
 use crate::mesh::{Doorbell, LogReader};
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
@@ -54,6 +55,12 @@ pub(crate) struct Shard<I: Io> {
     /// Who waits to hear that everything read is on its way.
     quiescing: Option<Sender<()>>,
     stopping: bool,
+    /// The listeners, on the shard that accepts.
+    gate: Option<Gate>,
+    /// While they are closed: when to see again whether there is room.
+    next_gate_look: Instant,
+    /// Octets held as last told to the others.
+    held_noted: usize,
 }
 
 /// What a shard is built from, besides its core and kernel door.
@@ -95,7 +102,15 @@ impl<I: Io> Shard<I> {
             next_tick: parts.now + TICK,
             quiescing: None,
             stopping: false,
+            gate: None,
+            next_gate_look: parts.now,
+            held_noted: 0,
         }
+    }
+
+    /// Lets this shard close and open the listeners.
+    pub(crate) fn keep_gate(&mut self, gate: Gate) {
+        self.gate = Some(gate);
     }
 
     /// One turn: take what waits, forward it, submit once.
@@ -152,6 +167,7 @@ impl<I: Io> Shard<I> {
             self.flush(now);
         }
         self.tell_others();
+        self.look_at_gate(now);
         if self.quiescing.is_some() && self.core.has_forwarded_all() {
             self.quiescing.take().map(|waiting| waiting.send(()));
         }
@@ -285,9 +301,55 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Closes the listeners when the node is full, opens them again when there is room.
+    fn look_at_gate(&mut self, now: Instant) {
+        let Some(gate) = &mut self.gate else { return };
+        let over = self.core.memory.is_over();
+        let transports: usize = self.fellows.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
+        if gate.is_full(transports, over) {
+            self.core.counters.listeners_closed += 1;
+            let (octets, octets_max) = (self.core.memory.octets(), self.core.memory.octets_max());
+            tracing::warn!(
+                transports,
+                connections_max = gate.high(),
+                memory_octets = octets,
+                memory_octets_max = octets_max,
+                "node is full: listeners closed until some leave"
+            );
+            self.deaf.clear();
+            let listeners = self.core.settings.listeners.len();
+            (0..listeners).for_each(|listener| self.io.unlisten(u32::try_from(listener).unwrap_or(0)));
+            gate.begin_close();
+            self.next_gate_look = now + GATE_PAUSE;
+        } else if gate.is_closing() && now >= self.next_gate_look {
+            for (listener, socket) in gate.close() {
+                self.place(listener, socket, now);
+            }
+        } else if !gate.is_open() && now >= self.next_gate_look {
+            self.next_gate_look = now + TICK;
+            if !gate.has_room(transports, over) {
+                return;
+            }
+            match gate.open() {
+                Ok(sockets) => {
+                    self.core.counters.listeners_reopened += 1;
+                    tracing::info!(transports, "there is room again: listeners opened");
+                    for (listener, socket) in (0u32..).zip(sockets) {
+                        self.io.listen(listener, socket);
+                    }
+                }
+                Err(error) if gate.is_first_failure() => {
+                    tracing::warn!(%error, "listeners not opened again: tried until it works");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     fn io_unlisten_all(&mut self) {
         self.deaf.clear();
-        if self.core.index == 0 {
+        let is_open = self.gate.take().is_none_or(|gate| gate.is_open());
+        if self.core.index == 0 && is_open {
             for listener in 0..self.core.settings.listeners.len() {
                 self.io.unlisten(u32::try_from(listener).unwrap_or(0));
             }
@@ -321,6 +383,13 @@ impl<I: Io> Shard<I> {
 
     /// Publishes to control and to the other shards what this turn left for them.
     fn tell_others(&mut self) {
+        let held = self.core.octets_held();
+        if held.abs_diff(self.held_noted) >= MEMORY_STEP_OCTETS {
+            self.held_noted = held;
+            if self.core.memory.note(usize::from(self.core.index), held) {
+                self.fellows.bells[0].ring(); // who keeps the listeners
+            }
+        }
         while let Some(&conn) = self.core.farewells.last() {
             let goodbye = Request { conn, kind: RequestKind::Gone, subscription_id: 0 };
             if self.core.requests.push(goodbye).is_err() {
@@ -357,9 +426,10 @@ impl<I: Io> Shard<I> {
         }
         let ticks = !self.core.aging.is_empty() || !self.deaf.is_empty() || self.core.quiet || self.stopping;
         let tick = ticks.then_some(self.next_tick);
+        let gate = self.gate.as_ref().is_some_and(|gate| !gate.is_open()).then_some(self.next_gate_look);
         let retry = (!self.core.parked_elsewhere.is_empty() || self.core.mesh.has_unsaid())
             .then_some(now + Duration::from_millis(1));
-        let soonest = [self.core.timers.next(), tick, retry].into_iter().flatten().min();
+        let soonest = [self.core.timers.next(), tick, gate, retry].into_iter().flatten().min();
         soonest.map(|at| at.saturating_duration_since(now))
     }
 

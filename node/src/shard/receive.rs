@@ -161,8 +161,10 @@ impl Core {
         self.credit_stream(slot, generation, rx, stream, padding);
         if let Some(connection) = self.connections.get_mut(conn_slot, conn_generation)
             && connection.parked.is_some()
+            && !connection.is_over
         {
             connection.backlog.extend_from_slice(octets);
+            self.held.take(octets.len());
             return;
         }
         self.stream_octets(slot, generation, rx, stream, octets, now);
@@ -183,25 +185,42 @@ impl Core {
             return;
         };
         let (conn_slot, conn_generation) = (*conn_slot, *conn_generation);
-        if self.connections.get(conn_slot, conn_generation).is_none() {
+        let connection = self.connections.get(conn_slot, conn_generation);
+        let Some(connection) = connection.filter(|connection| !connection.is_over) else {
             return; // ended this turn; its stream is taken down when the turn ends
-        }
+        };
+        let mut is_first = matches!(connection.phase, Phase::Negotiating);
         // Moved out, so that the messages it lends do not hold the stream table.
         let mut own = std::mem::replace(deframer, Deframer::new(0));
+        let held_before = own.held_octets();
         let mut input = octets;
         let mut ended = None;
         loop {
             match own.next(&mut input) {
                 Ok(None) => break,
                 Ok(Some(Item::Message(message))) => match self.message(conn_slot, conn_generation, message, now) {
-                    Flow::Next => {}
+                    Flow::Next => {
+                        if std::mem::take(&mut is_first) {
+                            own = Deframer::new(self.settings.message_octets_max); // the link is up
+                        }
+                    }
                     Flow::Park(wait, cursor, resumed) => {
                         let message = message.to_vec();
                         self.park(conn_slot, conn_generation, wait, cursor, resumed, message, input);
                         break;
                     }
-                    Flow::Ended => return,
+                    Flow::Ended => {
+                        self.held.give(held_before);
+                        return;
+                    }
                 },
+                Ok(Some(Item::Oversize { length })) if is_first => {
+                    self.counters.links_refused += 1;
+                    let limit = limits::NEGOTIATION_OCTETS_MAX;
+                    let text = format!("link negotiation: first message of {length} octets announced, limit {limit}");
+                    ended = Some((Status::RESOURCE_EXHAUSTED, text));
+                    break;
+                }
                 Ok(Some(Item::Oversize { length })) => {
                     self.oversize(conn_slot, conn_generation, length);
                     if length > limits::DISCARDED_OCTETS_MAX {
@@ -225,10 +244,17 @@ impl Core {
                 }
             }
         }
+        if ended.is_none() && own.held_octets() > limits::REASSEMBLY_SPARED_OCTETS && self.memory.is_over() {
+            self.counters.cut_memory += 1;
+            ended = Some((Status::RESOURCE_EXHAUSTED, "node memory budget reached: message given up".into()));
+        }
         if let Some((status, text)) = ended {
+            self.held.give(held_before);
             self.end_connection(conn_slot, conn_generation, status, &text);
             return;
         }
+        self.held.give(held_before);
+        self.held.take(own.held_octets());
         let parked_octets =
             self.connections.get(conn_slot, conn_generation).map_or(0, |connection| connection.backlog.len());
         let consumed = octets.len() - parked_octets.min(input.len());
@@ -300,6 +326,7 @@ impl Core {
     ) {
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         debug_assert!(connection.parked.is_none() && connection.backlog.is_empty());
+        self.held.take(behind.len() + message.len());
         connection.backlog.extend_from_slice(behind);
         connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
         let id = connection.id;
@@ -362,6 +389,7 @@ impl Core {
     fn resume_one(&mut self, slot: u32, generation: u32, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         let Some(parked) = connection.parked.take() else { return };
+        self.held.give(parked.message.len());
         let (id, stream, (transport, life)) = (connection.id, connection.stream, connection.transport);
         let Parked { message, cursor, resumed, .. } = *parked;
         let outcome = if resumed {
@@ -374,6 +402,7 @@ impl Core {
             Flow::Next => {}
             Flow::Park(wait, cursor, resumed) => {
                 if let Some(connection) = self.connections.get_mut(slot, generation) {
+                    self.held.take(message.len());
                     connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
                     self.wait_for(id, wait);
                 }
@@ -383,7 +412,12 @@ impl Core {
         }
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         let backlog = std::mem::take(&mut connection.backlog);
+        self.held.give(backlog.len());
         let ended = connection.ended_by_peer;
+        if connection.is_over {
+            self.last_octets(slot, generation, &backlog, now);
+            return;
+        }
         let Some(entry) = self.transports.get_mut(transport, life) else { return };
         let Some(mut rx) = entry.rx.take() else { return };
         if !backlog.is_empty() {
@@ -395,6 +429,23 @@ impl Core {
         if let Some(entry) = self.transports.get_mut(transport, life) {
             entry.rx = Some(rx);
         }
+    }
+
+    /// What came behind the parked message of a connection that is over: whole messages are still handled.
+    fn last_octets(&mut self, slot: u32, generation: u32, mut octets: &[u8], now: Instant) {
+        let mut deframer = Deframer::new(self.settings.message_octets_max); // a backlog starts with a message
+        while let Ok(Some(Item::Message(message))) = deframer.next(&mut octets) {
+            match self.message(slot, generation, message, now) {
+                Flow::Next => {}
+                Flow::Park(wait, cursor, resumed) => {
+                    let message = message.to_vec();
+                    self.park(slot, generation, wait, cursor, resumed, message, octets);
+                    return;
+                }
+                Flow::Ended => break,
+            }
+        }
+        self.remove_connection(slot, generation);
     }
 
     #[inline]

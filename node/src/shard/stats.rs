@@ -75,10 +75,10 @@ counters! {
     drop_stalled,
     /// Copies for a connection whose queue stands at its hard cap.
     drop_hard_cap,
+    /// Copies for a congested connection while the node is over its memory budget.
+    drop_memory,
     /// Copies still queued for a connection when it ended; of those the kernel had in part, at most this many.
     drop_disconnected,
-    /// Messages of a connection that were parked when it ended.
-    drop_sender_gone,
     /// Messages whose next hop went away on the road between two shards.
     drop_next_hop_gone,
     /// Links negotiated after the first message, or acks nobody waits for: read and ignored.
@@ -99,6 +99,12 @@ counters! {
     stalled,
     /// Connections cut because their oldest octet grew too old.
     cut,
+    /// Connections ended for a large incomplete message while the node is over its memory budget.
+    cut_memory,
+    /// Times the listeners closed because the node was full.
+    listeners_closed,
+    /// Times they opened again.
+    listeners_reopened,
     /// Transports accepted.
     transports_accepted,
     /// Transports that are gone.

@@ -19,6 +19,9 @@ impl Core {
         subscribe: bool,
     ) -> Flow {
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
+        if connection.departed {
+            return Flow::Next; // it came before the end and was parked; there is nobody left to have a route
+        }
         if connection.requests >= self.settings.unacknowledged_max {
             return Flow::Park(Wait::Requests, FanoutCursor::default(), false);
         }

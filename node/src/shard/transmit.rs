@@ -33,12 +33,17 @@ impl Core {
             connection.dropped += 1;
             return;
         }
-        if connection.age.waiting() + outgoing.message.len() > policy.hard_cap {
-            self.counters.drop_hard_cap += 1;
+        let queue = connection.age.waiting() + outgoing.message.len();
+        if queue > policy.high && (queue > policy.hard_cap || self.memory.is_over()) {
+            if queue > policy.hard_cap {
+                self.counters.drop_hard_cap += 1;
+            } else {
+                self.counters.drop_memory += 1;
+            }
             connection.dropped += 1;
             return;
         }
-        let (Phase::Up(link), None) = (&mut connection.phase, connection.ending) else {
+        let (Phase::Up(link), None, false) = (&mut connection.phase, connection.ending, connection.is_over) else {
             self.counters.drop_next_hop_gone += 1;
             return;
         };
@@ -106,6 +111,7 @@ impl Core {
             self.touched.push(connection.transport);
         }
         connection.age.queue(octets, 1, now);
+        self.held.take(octets);
         if grown(connection, policy.high, &mut self.aging) {
             self.counters.congested += 1;
             self.mesh.tell_congested(connection.id, true);
@@ -115,7 +121,10 @@ impl Core {
     /// Queues a message the node itself makes: an ack, a negotiation reply. Never dropped, and bounded because a
     /// connection whose queue is long has its requests parked.
     pub(crate) fn send_own(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) {
-        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let Some(connection) = self.connections.get_mut(slot, generation).filter(|connection| !connection.is_over)
+        else {
+            return;
+        };
         let Some(transport) = self.transports.get_mut(connection.transport.0, connection.transport.1) else { return };
         let tx = &mut transport.tx;
         Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
@@ -134,6 +143,7 @@ impl Core {
         target.extend_from_slice(&prefix(length));
         target.extend_from_slice(message);
         connection.age.queue(octets, 0, now);
+        self.held.take(octets);
         let high = self.settings.listeners[usize::from(transport.listener)].slow_reader.high;
         if grown(connection, high, &mut self.aging) {
             self.counters.congested += 1;
@@ -286,6 +296,7 @@ impl Core {
     fn taken(&mut self, slot: u32, generation: u32, octets: usize) {
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         connection.age.take(octets);
+        self.held.give(octets);
         if connection.pressure != Pressure::Open {
             let Some(transport) = self.transports.get(connection.transport.0, connection.transport.1) else { return };
             let low = self.settings.listeners[usize::from(transport.listener)].slow_reader.low;
