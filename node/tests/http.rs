@@ -9,6 +9,8 @@ use slimline_wire::{ConnType, NameId};
 use std::time::Duration;
 
 const BOB: [&str; 3] = ["org", "ns", "bob"];
+/// Nobody is congested by what a test queues, or stalled while it runs.
+const PATIENT: &str = "slimline: {slow_reader: {high: 7 MiB, low: 1 MiB, stall_after: 50s, cut_after: 100s}}";
 const CHANNEL: &str = "/dataplane.proto.v1.DataPlaneService/OpenChannel";
 
 /// An answer: status, fields, body, trailers.
@@ -186,7 +188,7 @@ fn response_headers_come_at_once() {
 /// Each way a client can finish its half, and what it gets: everything queued, then status 0.
 #[test]
 fn half_closed_clients_get_what_is_queued_then_status_0() {
-    let node = TestNode::start(2);
+    let node = TestNode::with(2, "", PATIENT);
     let mut alice = Client::connect(node.address);
     let mut alice_link = alice.link(ConnType::Edge);
     for with_trailers in [false, true] {
@@ -233,7 +235,7 @@ fn half_closed_clients_get_what_is_queued_then_status_0() {
 
 #[test]
 fn a_publisher_that_half_closes_has_everything_delivered() {
-    let node = TestNode::start(1); // across shards the news that Bob is congested may come after the last message
+    let node = TestNode::with(1, "", "slimline: {slow_reader: {stall_after: 50s, cut_after: 100s}}"); // across shards the news that Bob is congested may come after the last message
     let mut bob = Client::connect(node.address);
     let mut bob_link = bob.link(ConnType::Edge);
     assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
@@ -259,7 +261,7 @@ fn a_publisher_that_half_closes_has_everything_delivered() {
 
 #[test]
 fn while_draining_health_says_so_and_readers_are_still_served() {
-    let node = TestNode::start(2);
+    let node = TestNode::with(2, "", PATIENT);
     let address = node.address;
     let (mut bob, mut alice) = (Client::connect(address), Client::connect(address));
     let (mut bob_link, mut alice_link) = (bob.link(ConnType::Edge), alice.link(ConnType::Edge));

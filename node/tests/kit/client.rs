@@ -102,7 +102,12 @@ pub struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        let limits = Limits { initial_window: 2_097_152, transport_window: 5_242_880, ..Limits::default() };
+        let limits = Limits {
+            initial_window: 2_097_152,
+            transport_window: 5_242_880,
+            control_frames_per_10s: u32::MAX,
+            ..Limits::default()
+        };
         Self { limits, receive_octets: None }
     }
 }
@@ -123,13 +128,26 @@ impl Client {
         Self::with(address, &Manner::default())
     }
 
+    /// As [`Client::connect`]; `None` if the connection is refused.
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
+        Self::try_with(address, &Manner::default())
+    }
+
     /// As [`Client::connect`], in another manner.
     pub fn with(address: SocketAddr, manner: &Manner) -> Self {
+        Self::try_with(address, manner).expect("the node accepts")
+    }
+
+    fn try_with(address: SocketAddr, manner: &Manner) -> Option<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         if let Some(octets) = manner.receive_octets {
             socket.set_recv_buffer_size(octets).expect("SO_RCVBUF");
         }
-        socket.connect(&address.into()).expect("the node accepts");
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
+            Err(error) => panic!("{error}"),
+        }
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("nodelay");
         let limits = &manner.limits;
@@ -151,7 +169,17 @@ impl Client {
         };
         client.send.start(&mut client.out);
         client.flush();
-        client
+        Some(client)
+    }
+
+    /// Waits for the node's first octets; false if it closes instead.
+    pub fn is_greeted(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while self.tail.is_empty() && !self.closed {
+            assert!(Instant::now() < deadline, "no word from the node");
+            self.pump(Duration::from_millis(100));
+        }
+        !self.closed
     }
 
     /// Sends what was written so far.
@@ -286,7 +314,8 @@ impl Client {
             if !left.is_empty() {
                 assert!(Instant::now() < deadline, "no window within {PATIENCE:?}");
                 self.pump(Duration::from_millis(10));
-                if self.closed {
+                let over = |said: &Said| matches!(said, Said::Reset { stream: on, .. } | Said::Trailers { stream: on, .. } if *on == stream.get());
+                if self.closed || self.said.iter().any(over) {
                     return;
                 }
             }
@@ -449,6 +478,26 @@ impl Client {
                 other => panic!("expected the end of {stream:?}, got {other:?}"),
             }
         }
+    }
+
+    /// Reads frames without understanding them until a GOAWAY: its code and text. Then the node closes.
+    pub fn read_goaway(&mut self) -> (Code, String) {
+        self.flush();
+        let mut octets = Vec::new();
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let _ = self.socket.read_to_end(&mut octets);
+        self.closed = true;
+        let mut rest = &octets[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let Some((payload, behind)) = behind.split_at_checked(length) else { break };
+            if head[3] == 7 {
+                let code = u32::from_be_bytes(payload[4..8].try_into().expect("a code"));
+                return (Code(code), String::from_utf8_lossy(&payload[8..]).into_owned());
+            }
+            rest = behind;
+        }
+        panic!("closed without GOAWAY after {} octets", octets.len());
     }
 
     /// The GOAWAY that ends the connection, then its end.
