@@ -264,6 +264,7 @@ impl Uring {
         let mut woken = false;
         let mut batch = self.batch.take().unwrap_or_else(new_batch);
         loop {
+            let mut progress = false;
             loop {
                 let taken = self.ring.take(&mut batch);
                 for completion in taken {
@@ -272,6 +273,12 @@ impl Uring {
                 if taken.is_empty() {
                     break;
                 }
+                progress = true;
+            }
+            // The kernel's hints can be stale: TASKRUN stays set when its last work was run in between. Without
+            // progress there is nothing to go on for, and what is queued here has to be submitted.
+            if !progress {
+                break;
             }
             let octets = self.counters.octets_received - octets_before;
             let is_enough =
