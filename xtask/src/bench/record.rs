@@ -363,23 +363,27 @@ pub(crate) fn machine_name(workspace: &Workspace, machine: &Value) -> Result<Str
     let path = workspace.root.join("perf-results/machines").join(format!("{name}.toml"));
     if !path.exists() {
         let mut out = String::from("# Written by `cargo xtask bench`.\n");
-        for (key, value) in machine.as_object().into_iter().flatten() {
-            match value {
-                Value::Object(fields) => {
-                    let _ = writeln!(out, "\n[{key}]");
-                    for (key, value) in fields {
-                        let _ = writeln!(out, "{key} = {value}");
-                    }
-                }
-                value => {
-                    let _ = writeln!(out, "{key} = {value}");
-                }
-            }
-        }
+        out.push_str(&machine_toml(machine));
         fs::create_dir_all(workspace.root.join("perf-results/machines"))?;
         fs::write(path, out)?;
     }
     Ok(name)
+}
+
+/// A machine's block: plain values first, since whatever follows a table's head belongs to the table.
+fn machine_toml(machine: &Value) -> String {
+    let mut out = String::new();
+    let fields = || machine.as_object().into_iter().flatten();
+    for (key, value) in fields().filter(|(_, value)| !value.is_object()) {
+        let _ = writeln!(out, "{key} = {value}");
+    }
+    for (key, table) in fields().filter_map(|(key, value)| Some((key, value.as_object()?))) {
+        let _ = writeln!(out, "\n[{key}]");
+        for (key, value) in table {
+            let _ = writeln!(out, "{key} = {value}");
+        }
+    }
+    out
 }
 
 /// A UTC date of seconds since 1970, as YYYY-MM-DD.
@@ -427,6 +431,12 @@ mod tests {
         assert!(sample.measurement.get("samples").is_none());
         let again = Sample::from_json(&sample.to_json()).unwrap();
         assert_eq!((again.repeat, again.label(), again.figure("/delivered_per_s")), (1, "1->1", Some(5.0)));
+    }
+
+    #[test]
+    fn plain_values_stand_before_tables() {
+        let text = machine_toml(&json!({"a": 1, "b": {"c": "d"}, "e": true}));
+        assert_eq!(text, "a = 1\ne = true\n\n[b]\nc = \"d\"\n");
     }
 
     #[test]
