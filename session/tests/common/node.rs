@@ -14,11 +14,9 @@ use slimline_wire::link::{HeaderMac, Policy, accept, sign};
 use slimline_wire::message::{MessageView, build_link, parse};
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 type Outgoing = mpsc::UnboundedSender<pb::Message>;
 type Key = ([u64; 3], [u64; 2]);
@@ -42,11 +40,6 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 impl TestNode {
     pub async fn start(address: &str) -> Self {
-        Self::start_with(address, None).await
-    }
-
-    /// With TLS, if an acceptor is given.
-    pub async fn start_with(address: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let table = Arc::new(Mutex::new(Table::default()));
@@ -54,18 +47,7 @@ impl TestNode {
         let tasks = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                socket.set_nodelay(true).unwrap();
-                let (tls, shared) = (tls.clone(), shared.clone());
-                connections.spawn(async move {
-                    match tls {
-                        None => serve(socket, shared).await,
-                        Some(tls) => {
-                            if let Ok(socket) = tls.accept(socket).await {
-                                serve(socket, shared).await;
-                            }
-                        }
-                    }
-                });
+                connections.spawn(serve(socket, shared.clone()));
             }
         });
         Self { address, table, tasks }
@@ -97,7 +79,8 @@ impl TestNode {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, table: Arc<Mutex<Table>>) {
+async fn serve(socket: TcpStream, table: Arc<Mutex<Table>>) {
+    socket.set_nodelay(true).unwrap();
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else { return };
