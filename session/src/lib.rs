@@ -20,7 +20,7 @@ pub mod reliable;
 pub mod session;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
-pub use drive::{App, AppBuilder, ConnectConfig, ConnectError, Publication, ReceiveError, SessionHandle};
+pub use drive::{App, AppBuilder, ConnectConfig, ConnectError, Publication, ReceiveError, SessionHandle, TlsConfig};
 pub use endpoint::{AppEvent, Endpoint, SessionId};
 pub use exchange::CommandId;
 pub use message::{Credentials, Now, Received};

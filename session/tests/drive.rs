@@ -56,7 +56,11 @@ async fn question_and_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pressure_comes_back_to_the_publisher() {
     let node = TestNode::start("127.0.0.1:0").await;
-    let (_alice, _bob, ours, theirs) = pair(&node).await;
+    let (alice, bob) = (app(&node, "acme/ns/alice").await, app(&node, "acme/ns/bob").await);
+    // Whoever does not read for longer than the retries last counts as gone: here it may take a minute.
+    let config = SessionConfig::point_to_point().with_retries(Duration::from_secs(1), 60);
+    let ours = alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let theirs = bob.listen().await.unwrap();
     let writer = tokio::spawn(async move {
         for n in 0..3000_u32 {
             ours.publish(n.to_be_bytes().to_vec()).await.unwrap();
@@ -157,4 +161,61 @@ async fn errors_say_what_is_wrong() {
     let _bob = bob.connect(ConnectConfig::new(&node.url())).await.unwrap();
     let config = SessionConfig::point_to_point().with_retries(Duration::from_millis(50), 1);
     assert!(alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.is_err());
+}
+
+/// TLS and mutual TLS under a private authority; whoever is not what it should be is refused.
+#[tokio::test]
+async fn secured() {
+    use std::sync::Arc;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+    use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, &authority_key);
+    let issue = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        (certificate, key)
+    };
+    let provider = Arc::new(default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let (certificate, key) = issue("localhost");
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    let node = TestNode::start_with("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config)))).await;
+
+    let (ours, our_key) = issue("alice");
+    let mut config = ConnectConfig::new(&format!("https://localhost:{}", node.address.port()));
+    config.tls.authorities_pem = Some(authority.pem().into_bytes());
+    config.tls.client_pem = Some((ours.pem().into_bytes(), our_key.serialize_pem().into_bytes()));
+    let connect =
+        |config: ConnectConfig| async move { App::with_secret("acme/ns/alice", SECRET).unwrap().connect(config).await };
+    let alice = connect(config.clone()).await.unwrap();
+    assert!(alice.is_connected());
+
+    let mut wrong = config.clone();
+    wrong.tls.server_name = Some("elsewhere".into());
+    assert!(matches!(connect(wrong).await.err().unwrap(), ConnectError::Tls(_)));
+    let mut wrong = config.clone();
+    wrong.tls.client_pem = None;
+    assert!(connect(wrong).await.is_err(), "the node asks for a certificate");
+    let mut wrong = config.clone();
+    wrong.tls.authorities_pem = Some(issue("another").0.pem().into_bytes());
+    assert!(matches!(connect(wrong).await.err().unwrap(), ConnectError::Tls(_)));
+    let mut wrong = config;
+    wrong.tls.authorities_pem = Some(b"nonsense".to_vec());
+    assert!(matches!(connect(wrong).await.err().unwrap(), ConnectError::Tls(_)));
 }

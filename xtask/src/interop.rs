@@ -2,9 +2,10 @@
 
 use crate::ci::Run;
 use crate::flags::Interop;
+use crate::peers;
 use crate::run::{self, Ended};
 use crate::tally::Tally;
-use crate::tools::{self, Missing, System};
+use crate::tools::{self, System};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -15,9 +16,6 @@ use std::time::Duration;
 
 /// Where the suites are.
 const SUITES: &str = "node/tests/interop";
-
-/// The released node we compare with: crate, version, program.
-const REFERENCE: (&str, &str, &str) = ("agntcy-slim", "3.4.6", "slim");
 
 /// Runs the suites as asked; `true` when nothing failed.
 pub(crate) fn run(workspace: &Workspace, flags: &Interop) -> Result<bool> {
@@ -92,7 +90,7 @@ fn suites(workspace: &Workspace, flags: &Interop, system: System) -> Result<Comm
     let binary = match (&flags.binary, flags.against.as_str()) {
         (Some(binary), _) => Some(binary.clone()),
         (None, "slimline") => Some(build_node(workspace)?),
-        (None, "reference") => Some(install_reference(workspace)?),
+        (None, "reference") => Some(peers::reference(workspace)?),
         _ => None,
     };
     command.args(binary.iter().flat_map(|binary| [Path::new("--binary"), binary.as_path()]));
@@ -111,26 +109,6 @@ pub(crate) fn build_node(workspace: &Workspace) -> Result<PathBuf> {
     command.args(["build", "--profile", "fast", "--package", "slimline-node", "--bin", "slimline"]);
     ensure!(run::until(&mut command, BUILD_DEADLINE)?.success(), "the node does not build");
     Ok(workspace.target.join("fast/slimline"))
-}
-
-/// Builds the released node from its registry, once; the program's path.
-fn install_reference(workspace: &Workspace) -> Result<PathBuf> {
-    let (package, version, program) = REFERENCE;
-    let root = workspace.target.join("peers");
-    let binary = root.join("bin").join(program);
-    if binary.is_file() {
-        return Ok(binary);
-    }
-    for tool in ["cmake", "clang"] {
-        if !tools::on_path(tool) {
-            return Err(Missing(format!("{package} {version} needs {tool} to build")).into());
-        }
-    }
-    println!("installing {package} {version} into {}; this takes a while", root.display());
-    let mut command = workspace.cargo();
-    command.args(["install", package, "--version", version, "--locked", "--root"]).arg(&root);
-    ensure!(run::until(&mut command, BUILD_DEADLINE)?.success(), "{package} {version} does not build");
-    Ok(binary)
 }
 
 /// Where `run.py` leaves its report for machines.

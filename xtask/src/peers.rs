@@ -139,7 +139,7 @@ fn commit_build(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
 }
 
 /// The released reference node, built once; `SLIM_REFERENCE` names one that is there already.
-fn reference(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
     let (package, version, program) = REFERENCE;
     if let Some(path) = std::env::var_os("SLIM_REFERENCE").map(PathBuf::from) {
         ensure!(path.is_file(), "SLIM_REFERENCE={} is no file", path.display());

@@ -11,6 +11,7 @@ use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
 use slimline_wire::name::ConnType;
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::socket::Target;
@@ -52,21 +53,35 @@ pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Resu
     let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
     let socket =
         within(config, "connecting", target.connect()).await?.map_err(|error| unreachable(error.to_string()))?;
+    if !matches!(target, Target::Tls(_)) {
+        return open(config, identity, &target, socket).await;
+    }
+    let (connector, name) = (config.tls.connector()?, config.tls.name(target.authority())?);
+    let socket = within(config, "the TLS handshake", connector.connect(name, socket)).await?;
+    open(config, identity, &target, socket.map_err(|error| ConnectError::Tls(error.to_string()))?).await
+}
+
+/// Opens the stream on a connected socket.
+async fn open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    config: &ConnectConfig,
+    identity: &Identity,
+    target: &Target,
+    socket: S,
+) -> Result<(Incoming, Outgoing), ConnectError> {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(TRANSPORT_WINDOW)
         .max_header_list_size(16_384)
         .enable_push(false);
-    let (requests, connection) = within(config, "the HTTP/2 preface", builder.handshake::<_, Bytes>(socket))
-        .await?
-        .map_err(|error| unreachable(error.to_string()))?;
+    let (requests, connection) =
+        within(config, "the HTTP/2 preface", builder.handshake::<_, Bytes>(socket)).await?.map_err(http_error)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection ended");
         }
     });
-    let mut request = http::Request::post(format!("http://{}{OPEN_CHANNEL_PATH}", target.authority()))
+    let mut request = http::Request::post(format!("{}://{}{OPEN_CHANNEL_PATH}", target.scheme(), target.authority()))
         .header("te", "trailers")
         .header("content-type", "application/grpc")
         .header("user-agent", concat!("slimline/", env!("CARGO_PKG_VERSION")));

@@ -4,9 +4,11 @@ mod app;
 mod handle;
 mod link;
 mod socket;
+mod tls;
 
 pub use app::{App, AppBuilder};
 pub use handle::{Publication, SessionHandle};
+pub use tls::TlsConfig;
 
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::error::{IdentityError, NameError, SessionError};
 /// Where the node is and how long to try.
 #[derive(Clone, Debug)]
 pub struct ConnectConfig {
-    /// `http://host:port`, `host:port`, or `unix:///path`.
+    /// `http://host:port`, `https://host:port`, `host:port`, or `unix:///path`.
     pub endpoint: String,
     /// Whether the node must agree on a MAC key; as strict as nodes are by default.
     pub require_header_mac: bool,
@@ -25,6 +27,8 @@ pub struct ConnectConfig {
     pub backoff_min: Duration,
     /// Wait between reconnects at most.
     pub backoff_max: Duration,
+    /// For `https://`: whom to trust, who we are.
+    pub tls: TlsConfig,
     /// Headers for the node's gate, such as `authorization`.
     pub headers: Vec<(String, String)>,
 }
@@ -39,6 +43,7 @@ impl ConnectConfig {
             step_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
+            tls: TlsConfig::default(),
             headers: Vec::new(),
         }
     }
@@ -56,7 +61,7 @@ impl ConnectConfig {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The endpoint cannot be read.
-    #[error("endpoint {0:?}: write http://host:port or unix:///path")]
+    #[error("endpoint {0:?}: write http://host:port, https://host:port or unix:///path")]
     Endpoint(String),
     /// No connection.
     #[error("no connection to {endpoint}: {why}; is the node running there?")]
@@ -66,6 +71,9 @@ pub enum ConnectError {
         /// The system's reason.
         why: String,
     },
+    /// TLS cannot be set up, or the node is not who it should be.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The node answered the stream with an HTTP error.
     #[error("the node refused the stream with HTTP status {status}{}", if *status == 401 { ": credentials are missing or wrong" } else { "" })]
     Refused {

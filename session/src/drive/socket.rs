@@ -16,6 +16,7 @@ use super::ConnectError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Tcp(String),
+    Tls(String),
     Unix(String),
 }
 
@@ -24,25 +25,33 @@ impl Target {
         if let Some(path) = endpoint.strip_prefix("unix://") {
             return Ok(Self::Unix(path.to_owned()));
         }
-        let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+        let (secure, rest) = match endpoint.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, endpoint.strip_prefix("http://").unwrap_or(endpoint)),
+        };
+        let authority = rest.trim_end_matches('/');
         let port =
             authority.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
         if authority.contains('/') || port.is_none() {
             return Err(ConnectError::Endpoint(endpoint.to_owned()));
         }
-        Ok(Self::Tcp(authority.to_owned()))
+        Ok(if secure { Self::Tls(authority.to_owned()) } else { Self::Tcp(authority.to_owned()) })
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if matches!(self, Self::Tls(_)) { "https" } else { "http" }
     }
 
     pub(super) fn authority(&self) -> &str {
         match self {
-            Self::Tcp(authority) => authority,
+            Self::Tcp(authority) | Self::Tls(authority) => authority,
             Self::Unix(_) => "localhost",
         }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(authority) => {
+            Self::Tcp(authority) | Self::Tls(authority) => {
                 let stream = TcpStream::connect(authority.as_str()).await?;
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
@@ -122,6 +131,7 @@ mod tests {
         let tcp = |text: &str| Target::Tcp(text.to_owned());
         assert_eq!(Target::read("http://127.0.0.1:46357"), Ok(tcp("127.0.0.1:46357")));
         assert_eq!(Target::read("localhost:1/"), Ok(tcp("localhost:1")));
+        assert_eq!(Target::read("https://host:443"), Ok(Target::Tls("host:443".into())));
         assert_eq!(Target::read("http://[::1]:80"), Ok(tcp("[::1]:80")));
         assert_eq!(Target::read("unix:///tmp/node"), Ok(Target::Unix("/tmp/node".into())));
         for bad in ["", "http://", "localhost", ":80", "ws://host:1", "http://host:99999", "http://host:1/path"] {

@@ -14,9 +14,11 @@ use slimline_wire::link::{HeaderMac, Policy, accept, sign};
 use slimline_wire::message::{MessageView, build_link, parse};
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 type Outgoing = mpsc::UnboundedSender<pb::Message>;
 type Key = ([u64; 3], [u64; 2]);
@@ -40,6 +42,11 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 impl TestNode {
     pub async fn start(address: &str) -> Self {
+        Self::start_with(address, None).await
+    }
+
+    /// With TLS, if an acceptor is given.
+    pub async fn start_with(address: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let table = Arc::new(Mutex::new(Table::default()));
@@ -47,7 +54,18 @@ impl TestNode {
         let tasks = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(serve(socket, shared.clone()));
+                socket.set_nodelay(true).unwrap();
+                let (tls, shared) = (tls.clone(), shared.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(socket, shared).await,
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                serve(socket, shared).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { address, table, tasks }
@@ -79,8 +97,7 @@ impl TestNode {
     }
 }
 
-async fn serve(socket: TcpStream, table: Arc<Mutex<Table>>) {
-    socket.set_nodelay(true).unwrap();
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, table: Arc<Mutex<Table>>) {
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else { return };

@@ -1,0 +1,74 @@
+//! TLS to the node: whom we trust, and who we are.
+
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::ConnectError;
+
+/// How a connection to an `https://` endpoint is secured.
+#[derive(Clone, Default)]
+pub struct TlsConfig {
+    /// Certificates (PEM) of the authorities to trust; the system's without them.
+    pub authorities_pem: Option<Vec<u8>>,
+    /// Our certificate chain and key (PEM), where the node asks for them.
+    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// The name the node's certificate has to carry, if not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+impl std::fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is nobody's business.
+        f.debug_struct("TlsConfig").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+fn refused(what: &str) -> ConnectError {
+    ConnectError::Tls(what.to_owned())
+}
+
+impl TlsConfig {
+    /// Parses what is to be used; done before anything is sent.
+    pub(super) fn connector(&self) -> Result<TlsConnector, ConnectError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(pem) = &self.authorities_pem {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|_| refused("the authorities are not PEM certificates"))?;
+                roots.add(certificate).map_err(|_| refused("an authority's certificate cannot be used"))?;
+            }
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        if roots.is_empty() {
+            return Err(refused("no authority to trust: give a CA certificate"));
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ConnectError::Tls(error.to_string()))?
+            .with_root_certificates(roots);
+        let mut config = match &self.client_pem {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+                let chain = chain.map_err(|_| refused("our certificate is not PEM"))?;
+                let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| refused("our key is not PEM"))?;
+                let built = builder.with_client_auth_cert(chain, key);
+                built.map_err(|_| refused("our key does not belong to our certificate"))?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// The name to ask for and to check.
+    pub(super) fn name(&self, authority: &str) -> Result<ServerName<'static>, ConnectError> {
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = self.server_name.as_deref().unwrap_or(host.trim_start_matches('[').trim_end_matches(']'));
+        ServerName::try_from(host.to_owned()).map_err(|_| refused("the server name is neither a host nor an address"))
+    }
+}
