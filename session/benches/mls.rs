@@ -4,9 +4,8 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use slimline_session::identity::key::KeyKind;
 use slimline_session::identity::{SharedSecret, SigningKey};
@@ -14,35 +13,6 @@ use slimline_session::mls::Group;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_000_000;
-
-/// Time on the processor, not on the wall: what a busy machine does beside us is not counted.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = u64;
-    type Value = Duration;
-
-    /// Shape: `/proc/thread-self/schedstat` is three numbers, the first the nanoseconds this thread ran.
-    fn start(&self) -> u64 {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-        text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("nanoseconds")
-    }
-    fn end(&self, started: u64) -> Duration {
-        Duration::from_nanos(self.start() - started)
-    }
-    fn add(&self, one: &Duration, other: &Duration) -> Duration {
-        WallTime.add(one, other)
-    }
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn to_f64(&self, value: &Duration) -> f64 {
-        WallTime.to_f64(value)
-    }
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 fn member(kind: KeyKind, n: usize) -> Group {
     let key = SigningKey::generate(kind).unwrap();
@@ -67,7 +37,7 @@ fn group(kind: KeyKind, others: usize) -> (Group, Vec<Group>) {
     (moderator, members)
 }
 
-fn messages(criterion: &mut Criterion<CpuTime>) {
+fn messages(criterion: &mut Criterion) {
     for (suite, kind) in [("p256", KeyKind::P256), ("ed25519", KeyKind::Ed25519)] {
         let (mut moderator, mut members) = group(kind, 3);
         let (payload, aad) = (vec![7; 1024], vec![9; 420]);
@@ -90,25 +60,24 @@ fn messages(criterion: &mut Criterion<CpuTime>) {
 }
 
 /// What the last member's coming costs: at the moderator, at a member that was there, at the newcomer.
-fn joining(criterion: &mut Criterion<CpuTime>) {
+fn joining(criterion: &mut Criterion) {
     let mut bench = criterion.benchmark_group("mls/join");
     bench.sample_size(10).measurement_time(Duration::from_secs(2));
     for size in [2, 8, 64] {
         let (mut moderator, mut members) = group(KeyKind::P256, size - 2);
         bench.bench_function(BenchmarkId::from_parameter(size), |bench| {
             bench.iter_custom(|rounds| {
-                let clock = CpuTime;
                 let mut spent = Duration::ZERO;
                 for round in 0..rounds {
                     let mut newcomer = member(KeyKind::P256, 1000 + usize::try_from(round).unwrap());
                     let package = newcomer.key_package(NOW).unwrap();
-                    let started = clock.start();
+                    let started = Instant::now();
                     let changed = moderator.add(&package, NOW).unwrap();
                     if let Some(member) = members.first_mut() {
                         member.apply(&changed.commit, NOW).unwrap();
                     }
                     newcomer.join(&changed.welcome.unwrap()).unwrap();
-                    spent += clock.end(started);
+                    spent += started.elapsed();
                     let name = format!("acme/ns/member{}_12345678", 1000 + round);
                     let removed = moderator.remove(&name).unwrap();
                     if let Some(member) = members.first_mut() {
@@ -122,9 +91,5 @@ fn joining(criterion: &mut Criterion<CpuTime>) {
     bench.finish();
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().with_measurement(CpuTime);
-    targets = messages, joining
-}
+criterion_group!(benches, messages, joining);
 criterion_main!(benches);
