@@ -128,14 +128,24 @@ static CONFIGS: AtomicU32 = AtomicU32::new(0);
 impl Node {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        Self::start_at(&format!("127.0.0.1:{port}"))
+    }
+
+    /// The process goes, another takes its place at the same address.
+    fn restart(self) -> Self {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        drop(self);
+        Self::start_at(&address)
+    }
+
+    fn start_at(address: &str) -> Self {
         let url = format!("http://{address}");
         let binary = std::env::var("SLIMLINE_TEST_NODE").unwrap_or_else(|_| "embedded".into());
         if binary == "embedded" {
             let mut python = Python::start();
             python.run(json!({"do": "serve", "address": address}));
             let node = Self { url, lax: true, _process: None, _python: Some(python) };
-            node.wait(&address);
+            node.wait(address);
             return node;
         }
         let number = CONFIGS.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +163,7 @@ impl Node {
             .spawn()
             .expect("the node starts");
         let node = Self { url, lax: false, _process: Some(Process(child)), _python: None };
-        node.wait(&address);
+        node.wait(address);
         let _ = std::fs::remove_file(config);
         node
     }
@@ -550,5 +560,79 @@ async fn jwt_identities() {
         let ours = tokio::time::timeout(PATIENCE, alice.listen()).await.unwrap().unwrap();
         bob.run(json!({"do": "publish", "session": theirs, "text": "and back", "wait": true}));
         assert_eq!(text(&ours).await, "and back");
+    }
+}
+
+/// The node goes and comes back in mid-session: both sides find each other again, nothing accepted is lost.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn the_node_restarts() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let config = SessionConfig::point_to_point().with_retries(SECOND, 30);
+    let ours = alice.create_session(config, &name("acme/ns/bob")).await.unwrap();
+    let theirs = bob.answer(waiting)["session"].clone();
+    ours.publish(b"before".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(bob.text(&theirs), "before");
+    let node = node.restart();
+    for n in 0..3 {
+        let publication = ours.publish(format!("after {n}").into_bytes()).await.unwrap();
+        assert!(publication.delivered().await.unwrap().is_complete());
+        assert_eq!(bob.text(&theirs), format!("after {n}"));
+        bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}"), "wait": true}));
+        assert_eq!(text(&ours).await, format!("answer {n}"));
+    }
+    drop(node);
+}
+
+/// Eight members, half of them Python: everybody hears everybody, under each kind of moderator.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn a_mixed_group_of_eight() {
+    let node = Node::start();
+    let moderator = node.app("acme/ns/mod").await;
+    let config = SessionConfig::group().with_retries(SECOND * 2, 10);
+    let session = moderator.create_session(config, &name("acme/ns/chan")).await.unwrap();
+    let mut theirs = Vec::new();
+    let mut ours = Vec::new();
+    for n in 0..4 {
+        let service = format!("acme/ns/py{n}");
+        let mut python = Python::join(&node, &service);
+        let waiting = python.ask(json!({"do": "listen"}));
+        session.invite(&name(&service)).await.unwrap();
+        let id = python.answer(waiting)["session"].clone();
+        theirs.push((python, id));
+        if n < 3 {
+            let service = format!("acme/ns/rs{n}");
+            let app = node.app(&service).await;
+            session.invite(&name(&service)).await.unwrap();
+            let session = app.listen().await.unwrap();
+            ours.push((app, session));
+        }
+    }
+    assert_eq!(session.participants().unwrap().len(), 8);
+    let delivery = session.publish(b"Hello group!".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(delivery.recipients.len(), 7);
+    assert!(delivery.is_complete(), "{delivery:?}");
+    for (python, id) in &mut theirs {
+        assert_eq!(python.text(id), "Hello group!");
+    }
+    for (_, session) in &ours {
+        assert_eq!(text(session).await, "Hello group!");
+    }
+    let (python, id) = &mut theirs[2];
+    python.run(json!({"do": "publish", "session": id, "text": "from Python", "wait": true}));
+    ours[1].1.publish(b"from Rust".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(text(&session).await, "from Python");
+    assert_eq!(text(&session).await, "from Rust");
+    assert_eq!(text(&ours[0].1).await, "from Python");
+    let (python, id) = &mut theirs[0];
+    assert_eq!(python.text(id), "from Python");
+    assert_eq!(python.text(id), "from Rust");
+    session.close().await.unwrap();
+    for (_, session) in &ours {
+        assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
     }
 }
