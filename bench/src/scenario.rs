@@ -188,34 +188,34 @@ impl FromStr for Sizes {
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Where the node listens, HOST:PORT [127.0.0.1:46357]
+    /// Where the node listens, HOST:PORT (default: 127.0.0.1:46357)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) node: Option<String>,
-    /// What listens there [slim]
+    /// What listens there (default: slim)
     #[arg(long)]
     pub(crate) peer: Option<Peer>,
-    /// Publishing connections [1]
+    /// Publishing connections (default: 1)
     #[arg(long)]
     pub(crate) pubs: Option<u32>,
-    /// Subscribing connections [1]
+    /// Subscribing connections (default: 1)
     #[arg(long)]
     pub(crate) subs: Option<u32>,
-    /// Names subscribed to [as many as subscribers; 1 with --fanout all]
+    /// Names subscribed to (default: as many as subscribers; 1 with --fanout all)
     #[arg(long)]
     pub(crate) names: Option<u32>,
-    /// How many receivers each message asks for [one]
+    /// How many receivers each message asks for (default: one)
     #[arg(long)]
     pub(crate) fanout: Option<Fanout>,
-    /// Which name a publisher addresses [pair]
+    /// Which name a publisher addresses (default: pair)
     #[arg(long)]
     pub(crate) spread: Option<Spread>,
-    /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5 [256]
+    /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5 (default: 256)
     #[arg(long)]
     pub(crate) payload: Option<String>,
-    /// Octets of the identity token in every header [229]
+    /// Octets of the identity token in every header (default: 229)
     #[arg(long)]
     pub(crate) identity: Option<u32>,
-    /// Messages a publisher may have under way [about 256 KiB of them, 8 to 512]
+    /// Messages a publisher may have under way (default: about 256 KiB of them, 8 to 512)
     #[arg(long)]
     pub(crate) window: Option<u32>,
     /// Messages per second of all publishers together, one or a ladder: 1000,5000,20000
@@ -224,38 +224,38 @@ pub(crate) struct Options {
     /// Latency: shares of the node's own capacity instead of rates, 0.1,0.5; a closed window finds it first
     #[arg(long, value_delimiter = ',', value_name = "SHARES", conflicts_with = "rate")]
     pub(crate) load: Option<Vec<f64>>,
-    /// Gaps between messages [even]
+    /// Gaps between messages (default: even)
     #[arg(long)]
     pub(crate) arrivals: Option<Arrivals>,
-    /// Seconds measured (each step of a ladder) [5]
+    /// Seconds measured (each step of a ladder) (default: 5)
     #[arg(long, value_name = "SECONDS")]
     pub(crate) duration: Option<f64>,
-    /// Seconds before measuring [1]
+    /// Seconds before measuring (default: 1)
     #[arg(long, value_name = "SECONDS")]
     pub(crate) warmup: Option<f64>,
     /// Stop after this many messages instead of a duration (ping-pong: round trips)
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// Generator threads [1 up to 3 CPUs, else half of them]
+    /// Generator threads (default: 1 up to 3 CPUs, else half of them)
     #[arg(long)]
     pub(crate) threads: Option<u32>,
-    /// CPUs for the generator threads, 1,3 [no pinning]
+    /// CPUs for the generator threads, 1,3 (default: no pinning)
     #[arg(long, value_delimiter = ',')]
     pub(crate) pin: Option<Vec<u32>>,
-    /// How the generator drives its sockets [epoll]
+    /// How the generator drives its sockets (default: epoll)
     #[arg(long)]
     pub(crate) engine: Option<EngineKind>,
-    /// Seed of every random choice [1]
+    /// Seed of every random choice (default: 1)
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Sign every message anew instead of walking pre-signed headers
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fresh: bool,
-    /// Pre-signed headers per publisher [4096; 65536 over many names]
+    /// Pre-signed headers per publisher (default: 4096; 65536 over many names)
     #[arg(long)]
     pub(crate) variants: Option<u32>,
-    /// Verify the header MAC of one received message in this many [64]
+    /// Verify the header MAC of one received message in this many (default: 64)
     #[arg(long)]
     pub(crate) verify_one_in: Option<u32>,
     /// Leave Nagle's algorithm on at the client, as the SDKs do
@@ -273,13 +273,13 @@ pub(crate) struct Options {
     /// The node's process, for its CPU time and memory
     #[arg(long, value_name = "PID")]
     pub(crate) node_pid: Option<u32>,
-    /// Idle: connections to hold [1000]
+    /// Idle: connections to hold (default: 1000)
     #[arg(long)]
     pub(crate) connections: Option<u32>,
-    /// Capacity: the p99.9 to hold, in microseconds [10000]
+    /// Capacity: the p99.9 to hold, in microseconds (default: 10000)
     #[arg(long, value_name = "US")]
     pub(crate) hold_us: Option<u64>,
-    /// Repeats of each measurement [1; capacity 3]
+    /// Repeats of each measurement (default: 1; capacity 3)
     #[arg(long)]
     pub(crate) repeats: Option<u32>,
 }

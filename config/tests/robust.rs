@@ -56,3 +56,19 @@ proptest! {
         }
     }
 }
+
+/// What fuzzers found worth keeping, replayed.
+#[test]
+fn seeds() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/config");
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        println!("{}", path.display()); // shown when it panics
+        if let Ok(text) = String::from_utf8(std::fs::read(&path).unwrap()) {
+            answer(&text);
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count} seeds in {}", folder.display());
+}

@@ -3,9 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use slimline_wire::testing::props::deframer_does_not_see_cuts;
+use slimline_wire::testing::targets;
 
-fuzz_target!(|input: &[u8]| {
-    let Some((cuts, octets)) = input.split_first_chunk::<3>() else { return };
-    deframer_does_not_see_cuts(octets, cuts, 1000);
-});
+fuzz_target!(|octets: &[u8]| targets::grpc(octets));

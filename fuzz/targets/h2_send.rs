@@ -3,10 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use slimline_wire::h2::Limits;
-use slimline_wire::testing::props::{send_windows_stay_in_range, what_is_sent_is_received};
+use slimline_wire::testing::targets;
 
-fuzz_target!(|recipe: &[u8]| {
-    send_windows_stay_in_range(recipe);
-    what_is_sent_is_received(recipe, &Limits::default());
-});
+fuzz_target!(|octets: &[u8]| targets::h2_send(octets));

@@ -26,6 +26,8 @@ mod mesh_port;
 mod node;
 mod settings;
 mod shard;
+#[cfg(all(test, not(loom)))]
+mod sim;
 
 pub use control::stats;
 pub use node::{Node, StartError, Vitals};

@@ -135,6 +135,35 @@ fn a_departed_connection_takes_its_routes_along() {
 }
 
 #[test]
+fn whoever_leaves_takes_no_message_meant_for_all_of_a_name() {
+    let node = TestNode::start(1);
+    let mut client = Client::connect(node.address);
+    let (mut leaving, mut staying, mut alice) =
+        (client.link(ConnType::Edge), client.link(ConnType::Edge), client.link(ConnType::Edge));
+    for link in [&mut leaving, &mut staying] {
+        assert_eq!(client.subscribe(link, BOB, NameId(1), 1), "");
+    }
+    // In one write, so that no route can have changed between the reset and the publishes.
+    let mut octets = vec![0, 0, 4, 3, 0];
+    octets.extend(leaving.stream.get().to_be_bytes());
+    octets.extend([0, 0, 0, 8]);
+    for number in 0..4u8 {
+        let message = alice.publish_message(BOB, NameId(1), 1, &[number]);
+        let length = u32::try_from(message.len()).expect("short");
+        octets.extend(&(length + 5).to_be_bytes()[1..]);
+        octets.extend([0, 0]);
+        octets.extend(alice.stream.get().to_be_bytes());
+        octets.push(0);
+        octets.extend(length.to_be_bytes());
+        octets.extend(message);
+    }
+    client.raw(&octets);
+    for number in 0..4u8 {
+        assert_eq!(client.expect_payload(&mut staying), [number]);
+    }
+}
+
+#[test]
 fn draining_delivers_what_was_accepted_and_ends_streams_well() {
     let node = TestNode::start(2);
     let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));

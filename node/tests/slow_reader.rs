@@ -424,6 +424,31 @@ fn what_a_publisher_sent_is_delivered_though_it_leaves_while_parked() {
     }
 }
 
+#[test]
+fn a_publisher_may_leave_while_it_is_parked_and_its_own_queue_is_on_its_way() {
+    let node = TestNode::with(1, "", PATIENT);
+    let (mut alice, mut alice_link) = subscribed(reader(node.address, Stall::Socket), ALICE, 1);
+    let (mut bob, bob_link) = subscribed(reader(node.address, Stall::Stream), BOB, 1);
+    let to_alice = publisher(node.address, &[(ALICE, 1)], 1, 700, 30_000);
+    let to_bob = publisher(node.address, &[(BOB, 1)], 1, 200, 30_000);
+    node.wait_for("both are congested", |counters| counters.congested == 2 && counters.parked_target >= 2);
+    let before = node.counters().parked_target;
+    alice.publish(&mut alice_link, BOB, NameId(1), 1, &payload(9000, 10));
+    node.wait_for("Alice is parked", |counters| counters.parked_target > before);
+    alice.reset(alice_link.stream, Code::CANCEL);
+    node.wait_for("she is gone", |counters| counters.connections_ended == 1);
+    for _ in 0..50 {
+        alice.pump(Duration::from_millis(2)); // what was on its way to her arrives
+    }
+    bob.credits_streams = true;
+    bob.release(bob_link.stream);
+    let mut numbers: Vec<u32> = (0..201).map(|_| number_of(&bob.expect_message(bob_link.stream))).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..200).chain([9000]).collect::<Vec<_>>());
+    finish(to_alice);
+    finish(to_bob);
+}
+
 fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat()
 }

@@ -31,8 +31,14 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 const RETRIES_MAX: u32 = 10_000;
 
 /// Names a session of this application.
+///
+/// A moderator that removes somebody and invites it again does so under the same number: `round` tells the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(pub u32);
+pub struct SessionId {
+    /// The number both sides know the session by.
+    pub number: u32,
+    round: u32,
+}
 
 /// What an application is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,9 +281,9 @@ impl Endpoint {
             return Err(SessionError::TooManyCommands(self.sessions.len()));
         }
         let id = loop {
-            let id = SessionId(self.ids.within(0, SESSION_IDS_END));
-            if !self.sessions.contains_key(&id) {
-                break id;
+            let number = self.ids.within(0, SESSION_IDS_END);
+            if self.latest(number).is_none() {
+                break SessionId { number, round: 0 };
             }
         };
         let kind = config.kind;
@@ -291,7 +297,7 @@ impl Endpoint {
         let session = Session::new(
             New {
                 credentials: self.credentials.clone(),
-                session_id: id.0,
+                session_id: id.number,
                 config,
                 local: self.local.clone(),
                 remote,
@@ -377,8 +383,13 @@ impl Endpoint {
         if incoming.source == self.local {
             return;
         }
-        let id = SessionId(incoming.session_id);
-        let known = self.sessions.contains_key(&id);
+        let latest = self.latest(incoming.session_id);
+        let id = latest.unwrap_or(SessionId { number: incoming.session_id, round: 0 });
+        // A closed session answers latecomers; an invite that it did not see before is for a new one.
+        let ended = self.sessions.get(&id).is_some_and(|session| {
+            session.is_closed() && session.answered.get(&incoming.source, incoming.message_id).is_none()
+        });
+        let known = latest.is_some() && !(ended && incoming.kind == Kind::JoinRequest);
         if !known && !matches!(incoming.kind, Kind::DiscoveryRequest | Kind::JoinRequest) {
             self.counters.unknown_session += 1;
             return;
@@ -407,9 +418,17 @@ impl Endpoint {
         };
         if let Err(reason) = result {
             self.counters.refused += 1;
-            tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.0, "message dropped");
+            tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.number, "message dropped");
         }
-        self.collect(now, id);
+        if let Some(latest) = self.latest(id.number) {
+            self.collect(now, latest);
+        }
+    }
+
+    /// The session of that number, or the last of them.
+    fn latest(&self, number: u32) -> Option<SessionId> {
+        let (first, last) = (SessionId { number, round: 0 }, SessionId { number, round: u32::MAX });
+        self.sessions.range(first..=last).next_back().map(|(id, _)| *id)
     }
 
     /// Somebody looks for our service: we are one instance of it.
@@ -457,11 +476,13 @@ impl Endpoint {
         });
         let config =
             SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
-        let id = SessionId(incoming.session_id);
+        let number = incoming.session_id;
+        let round = self.latest(number).map_or(0, |before| before.round.wrapping_add(1));
+        let id = SessionId { number, round };
         let mut session = Session::new(
             New {
                 credentials: self.credentials.clone(),
-                session_id: id.0,
+                session_id: id.number,
                 config,
                 local: full,
                 remote,

@@ -3,11 +3,12 @@
 use slimline_wire::pb;
 use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 
-use crate::exchange::Task;
+use crate::exchange::{Member, Task};
 use crate::message::{Draft, Incoming, Kind, Now};
 use crate::name::Name;
 use crate::session::{
-    Event, HEARTBEAT, MISSED_MAX, Phase, RENEW_BEFORE_S, RETRANSMISSIONS_MAX, Refused, Session, SessionKind,
+    Event, HEARTBEAT, MISSED_MAX, Phase, REINVITE_BEFORE_S, RENEW_BEFORE_S, RETRANSMISSIONS_MAX, Refused, Session,
+    SessionKind,
 };
 
 impl Session {
@@ -55,6 +56,29 @@ impl Session {
         if due {
             self.renew(now);
         }
+        if self.is_moderator() && self.is_group() {
+            self.reinvite_if_due(now);
+        }
+    }
+
+    /// Members of the reference cannot renew their leaf, and stop hearing each other when it ends. Where there are several
+    /// of them each is taken out and invited anew, which its application sees as a new session on the same channel.
+    fn reinvite_if_due(&mut self, now: Now) {
+        let Some(group) = &self.mls else { return };
+        let ending = group.ended_by(now.unix_s + REINVITE_BEFORE_S);
+        let ends = |member: &&Member| {
+            member.online && ending.iter().any(|subject| member.subject.as_deref() == Some(&**subject))
+        };
+        let members: Vec<Name> = self.roster.values().filter(ends).map(|member| member.name.clone()).collect();
+        let busy = self.active.is_some() || !self.tasks.is_empty();
+        if members.len() < 2 || busy {
+            return; // one alone hears us, and nobody checks it but others of its kind
+        }
+        for name in members {
+            self.tasks.push_back((None, Task::Remove { victim: name.clone(), left: false }));
+            self.tasks.push_back((None, Task::Invite { name }));
+        }
+        self.work(now);
     }
 
     pub(crate) fn renew(&mut self, now: Now) {

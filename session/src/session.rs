@@ -34,6 +34,9 @@ pub const LINGER: Duration = Duration::from_secs(30);
 /// Our own leaf is renewed this long before its token ends.
 pub const RENEW_BEFORE_S: u64 = 600;
 
+/// A member that has not renewed its leaf by then does not know how: the moderator invites it anew.
+pub const REINVITE_BEFORE_S: u64 = 300;
+
 /// Two parties, or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionKind {

@@ -331,3 +331,32 @@ fn strangers_and_strays() {
     group.net.run(SECOND);
     assert_eq!(group.texts(a), ["still here"]);
 }
+
+/// Members that cannot renew their leaf (the reference's cannot) are invited anew before it ends, where there are several.
+#[test]
+fn who_cannot_renew_is_invited_anew() {
+    use slimline_wire::pb;
+    let mut group = found(7, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    group.net.filter = Box::new(move |from, _, publish| {
+        let kind = publish.session.as_ref().map(|session| session.session_message_type());
+        !([a, b].contains(&from) && kind == Some(pb::SessionMessageType::RejoinRequest))
+    });
+    group.net.run(SECOND * 3250);
+    let arrivals = |group: &Group, app: usize| {
+        group.net.apps[app].events.iter().filter(|event| matches!(event, AppEvent::Arrived(_))).count()
+    };
+    assert_eq!((arrivals(&group, a), arrivals(&group, b)), (1, 1));
+    group.net.run(SECOND * 200);
+    assert_eq!((arrivals(&group, a), arrivals(&group, b)), (2, 2), "before 3450 s both were invited anew");
+    assert!(group.net.is_closed(a, group.id), "the first session ended");
+    group.net.run(SECOND * 600);
+    let (second_a, second_b) = (group.net.arrived(a).unwrap(), group.net.arrived(b).unwrap());
+    assert_ne!(second_a, group.id);
+    let publish = Publish::from(b"beyond the hour".to_vec());
+    group.net.with(a, second_a, |session, now| session.publish(now, publish)).unwrap();
+    group.net.run(SECOND * 2);
+    assert_eq!(group.net.texts(b, second_b), ["beyond the hour"]);
+    assert_eq!(group.texts(group.moderator), ["beyond the hour"]);
+}

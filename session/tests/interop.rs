@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use slimline_session::error::{IdentityError, SessionError};
-use slimline_session::identity::{Claims, Provider, SharedSecret, SigningKey, Verifier};
+use slimline_session::identity::jwt::{Algorithm, JwtProvider, JwtVerifier};
+use slimline_session::identity::{Binding, Claims, Provider, SharedSecret, SigningKey, Verifier};
 use slimline_session::{
     App, ConnectConfig, Credentials, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle,
 };
@@ -127,14 +128,24 @@ static CONFIGS: AtomicU32 = AtomicU32::new(0);
 impl Node {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        Self::start_at(&format!("127.0.0.1:{port}"))
+    }
+
+    /// The process goes, another takes its place at the same address.
+    fn restart(self) -> Self {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        drop(self);
+        Self::start_at(&address)
+    }
+
+    fn start_at(address: &str) -> Self {
         let url = format!("http://{address}");
         let binary = std::env::var("SLIMLINE_TEST_NODE").unwrap_or_else(|_| "embedded".into());
         if binary == "embedded" {
             let mut python = Python::start();
             python.run(json!({"do": "serve", "address": address}));
             let node = Self { url, lax: true, _process: None, _python: Some(python) };
-            node.wait(&address);
+            node.wait(address);
             return node;
         }
         let number = CONFIGS.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +163,7 @@ impl Node {
             .spawn()
             .expect("the node starts");
         let node = Self { url, lax: false, _process: Some(Process(child)), _python: None };
-        node.wait(&address);
+        node.wait(address);
         let _ = std::fs::remove_file(config);
         node
     }
@@ -488,5 +499,140 @@ async fn sessions_outlive_the_token() {
         assert!(publication.delivered().await.unwrap().is_complete());
         bob.run(json!({"do": "publish", "session": theirs, "text": "so are you", "wait": true}));
         assert_eq!(text(ours).await, "so are you");
+    }
+}
+
+/// JWT identities of every kind of key, each side as initiator.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn jwt_identities() {
+    let secret = "0123456789abcdef0123456789abcdef0123456789abcdef";
+    let node = Node::start();
+    for (algorithm, spelled, private, public) in [
+        (Algorithm::HS256, "HS256", secret, secret),
+        (
+            Algorithm::RS256,
+            "RS256",
+            include_str!("../src/identity/testdata/rsa.pem"),
+            include_str!("../src/identity/testdata/rsa.pub"),
+        ),
+        (
+            Algorithm::ES256,
+            "ES256",
+            include_str!("../src/identity/testdata/p256.pem"),
+            include_str!("../src/identity/testdata/p256.pub"),
+        ),
+        (
+            Algorithm::EdDSA,
+            "ED_DSA",
+            include_str!("../src/identity/testdata/ed25519.pem"),
+            include_str!("../src/identity/testdata/ed25519.pub"),
+        ),
+    ] {
+        let bobs = format!("bob-{spelled}");
+        let mut bob = Python::start();
+        bob.run(json!({
+            "do": "connect", "node": node.url, "name": format!("acme/ns/{bobs}"),
+            "jwt": {"algorithm": spelled, "private": private, "public": public, "subject": bobs},
+        }));
+        let subject = format!("alice-{spelled}");
+        let provider = JwtProvider::new(&subject, "slimline-tests", &["slim"], algorithm, private.as_bytes()).unwrap();
+        let verifier = JwtVerifier::new(algorithm, public.as_bytes()).unwrap();
+        let verifier = verifier.with_issuer("slimline-tests").with_audience(&["slim"]);
+        let credentials =
+            Credentials { provider: Arc::new(provider), verifier: Arc::new(verifier), binding: Binding::Enforce };
+        let config = ConnectConfig::new(&node.url);
+        let config = if node.lax { config.lax() } else { config };
+        let service = format!("acme/ns/{subject}");
+        let alice = App::with_credentials(name(&service), credentials).connect(config).await.unwrap();
+
+        let waiting = bob.ask(json!({"do": "listen"}));
+        let to = name(&format!("acme/ns/{bobs}"));
+        let ours = alice.create_session(SessionConfig::point_to_point(), &to).await.unwrap();
+        let theirs = bob.answer(waiting)["session"].clone();
+        ours.publish(b"hello".to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(bob.text(&theirs), "hello", "{spelled}");
+        bob.run(json!({"do": "publish", "session": theirs, "text": "hello yourself", "wait": true}));
+        let message = ours.recv_within(SECOND * 5).await.unwrap();
+        assert_eq!(message.subject.as_deref(), Some(bobs.as_str()));
+
+        let theirs = bob.run(create(&SessionConfig::point_to_point(), false, &service))["session"].clone();
+        let ours = tokio::time::timeout(PATIENCE, alice.listen()).await.unwrap().unwrap();
+        bob.run(json!({"do": "publish", "session": theirs, "text": "and back", "wait": true}));
+        assert_eq!(text(&ours).await, "and back");
+    }
+}
+
+/// The node goes and comes back in mid-session: both sides find each other again, nothing accepted is lost.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn the_node_restarts() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let config = SessionConfig::point_to_point().with_retries(SECOND, 30);
+    let ours = alice.create_session(config, &name("acme/ns/bob")).await.unwrap();
+    let theirs = bob.answer(waiting)["session"].clone();
+    ours.publish(b"before".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(bob.text(&theirs), "before");
+    let node = node.restart();
+    for n in 0..3 {
+        let publication = ours.publish(format!("after {n}").into_bytes()).await.unwrap();
+        assert!(publication.delivered().await.unwrap().is_complete());
+        assert_eq!(bob.text(&theirs), format!("after {n}"));
+        bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}"), "wait": true}));
+        assert_eq!(text(&ours).await, format!("answer {n}"));
+    }
+    drop(node);
+}
+
+/// Eight members, half of them Python: everybody hears everybody, under each kind of moderator.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn a_mixed_group_of_eight() {
+    let node = Node::start();
+    let moderator = node.app("acme/ns/mod").await;
+    let config = SessionConfig::group().with_retries(SECOND * 2, 10);
+    let session = moderator.create_session(config, &name("acme/ns/chan")).await.unwrap();
+    let mut theirs = Vec::new();
+    let mut ours = Vec::new();
+    for n in 0..4 {
+        let service = format!("acme/ns/py{n}");
+        let mut python = Python::join(&node, &service);
+        let waiting = python.ask(json!({"do": "listen"}));
+        session.invite(&name(&service)).await.unwrap();
+        let id = python.answer(waiting)["session"].clone();
+        theirs.push((python, id));
+        if n < 3 {
+            let service = format!("acme/ns/rs{n}");
+            let app = node.app(&service).await;
+            session.invite(&name(&service)).await.unwrap();
+            let session = app.listen().await.unwrap();
+            ours.push((app, session));
+        }
+    }
+    assert_eq!(session.participants().unwrap().len(), 8);
+    let delivery = session.publish(b"Hello group!".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(delivery.recipients.len(), 7);
+    assert!(delivery.is_complete(), "{delivery:?}");
+    for (python, id) in &mut theirs {
+        assert_eq!(python.text(id), "Hello group!");
+    }
+    for (_, session) in &ours {
+        assert_eq!(text(session).await, "Hello group!");
+    }
+    let (python, id) = &mut theirs[2];
+    python.run(json!({"do": "publish", "session": id, "text": "from Python", "wait": true}));
+    ours[1].1.publish(b"from Rust".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert_eq!(text(&session).await, "from Python");
+    assert_eq!(text(&session).await, "from Rust");
+    assert_eq!(text(&ours[0].1).await, "from Python");
+    let (python, id) = &mut theirs[0];
+    assert_eq!(python.text(id), "from Python");
+    assert_eq!(python.text(id), "from Rust");
+    session.close().await.unwrap();
+    for (_, session) in &ours {
+        assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
     }
 }

@@ -32,10 +32,12 @@ const STAGES: &[Stage] = &[
     Stage::new("test", 30, Step::Tests(&["test", "--workspace", "--no-fail-fast"])),
     Stage::new("doc", 15, Step::Check(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     Stage::new("loom", 15, Step::Own(loom)),
+    Stage::new("simulator", 15, Step::Own(|run| simulator(run, 2_000))),
     Stage::new("conformance", 15, Step::Own(conformance::stage)),
     Stage::new("interop", 25, Step::Own(interop::stage)),
     Stage::new("interop-session", 15, Step::Own(interop::session)),
     Stage::new("bench-smoke", 15, Step::Own(bench_smoke)),
+    Stage::deep("simulator-deep", 40, Step::Own(|run| simulator(run, 10_000))),
     Stage::deep("miri", 40, Step::Own(memory::miri)),
     Stage::deep("asan", 30, Step::Own(memory::asan)),
     Stage::deep("http2-tools", 30, Step::Own(conformance::tools_of_others)),
@@ -49,6 +51,14 @@ fn loom(run: &Run<'_>) -> Result<Tally> {
     command.args(["test", "--profile", "fast", "-p", "slimline-node", "--lib", "mesh::models"]);
     command.env("RUSTFLAGS", "--cfg loom").env("LOOM_MAX_PREEMPTIONS", "3");
     command.env("CARGO_TARGET_DIR", run.workspace.target.join("loom")); // other flags: not to rebuild everything
+    run.tests(&mut command)
+}
+
+/// Whole shards under a fake kernel that misbehaves, so many runs of them; a failure names its seed.
+fn simulator(run: &Run<'_>, seeds: u32) -> Result<Tally> {
+    let mut command = run.workspace.cargo();
+    command.args(["test", "--profile", "sim", "-p", "slimline-node", "--lib", "sim::", "--", "--nocapture"]);
+    command.env("SLIMLINE_SIM_SEEDS", seeds.to_string());
     run.tests(&mut command)
 }
 

@@ -53,7 +53,11 @@ fn command(workspace: &Workspace, target: &str, seconds: u64) -> Result<Command>
     let tools = cargo_fuzz(workspace)?;
     let corpus = workspace.target.join("fuzz-corpus").join(target);
     fs::create_dir_all(&corpus)?;
-    command.args(["fuzz", "run", target]).arg(corpus);
+    command.args(["fuzz", "run", target]).arg(corpus); // new finds go here
+    let seeds = workspace.root.join("fuzz/seeds").join(target);
+    if seeds.is_dir() {
+        command.arg(seeds);
+    }
     command.args(["--", "-max_len=4096", "-print_final_stats=1"]).arg(format!("-max_total_time={seconds}"));
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&tools.join("bin")).chain(env::split_paths(&path)).collect::<Vec<_>>();

@@ -76,6 +76,12 @@ impl<T> Table<T> {
         self.len
     }
 
+    /// Slots of removed entries that were not released yet.
+    #[cfg(test)]
+    pub(crate) const fn held(&self) -> usize {
+        self.slots.len() - self.free.len() - self.len
+    }
+
     /// Every live entry, by slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|place| place.entry.as_ref())

@@ -133,6 +133,8 @@ pub(crate) struct Transport {
     pub(crate) heard: Instant,
     pub(crate) ping_sent: Option<Instant>,
     pub(crate) goaway_sent: bool,
+    /// Since when a header block is open, and the stream before it.
+    pub(crate) headers_since: Option<(Instant, StreamId)>,
 }
 
 impl Transport {
@@ -172,6 +174,7 @@ impl Transport {
             heard: now,
             ping_sent: None,
             goaway_sent: false,
+            headers_since: None,
         }
     }
 }

@@ -220,6 +220,15 @@ impl Control {
         self.ring[shard] = true;
     }
 
+    /// Whether nothing waits here: no request, no answer, no departure.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unsettled.is_empty()
+            && self.refused.is_none()
+            && !self.sweeping
+            && self.requests.iter().all(|queue| queue.is_empty())
+    }
+
     /// How many names are subscribed now.
     pub(crate) fn names(&self) -> usize {
         self.rib.names()

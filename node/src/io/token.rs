@@ -79,6 +79,14 @@ impl<T> Table<T> {
         }
     }
 
+    /// As [`Table::find`], to look at.
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        match self.rows.get(key.slot as usize) {
+            Some(Some((generation, value))) if *generation == key.generation => Some(value),
+            _ => None,
+        }
+    }
+
     /// The living key's value; anything else is the owner's bug.
     pub(super) fn live(&mut self, key: Key) -> &mut T {
         match self.find(key) {

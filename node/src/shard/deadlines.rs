@@ -7,7 +7,7 @@ use crate::conn::transport::{Closing, Transport};
 use crate::limits::LINGER;
 use crate::settings::Settings;
 use slimline_wire::grpc::Status;
-use slimline_wire::h2::Code;
+use slimline_wire::h2::{Code, StreamId};
 use std::time::Instant;
 
 /// What has to happen on a transport now.
@@ -20,6 +20,8 @@ enum Due {
     Preface,
     /// No request in time.
     Request,
+    /// A header block did not end in time.
+    Headers,
     /// Time for a PING.
     Ping,
     /// Our PING went unanswered.
@@ -35,6 +37,15 @@ impl Core {
         if transport.look_at.is_none_or(|planned| at < planned) {
             transport.look_at = Some(at);
             self.timers.arm(at, slot, generation);
+        }
+    }
+
+    /// A header block is open: it has to end in time, whatever comes in between.
+    pub(crate) fn await_headers(&mut self, slot: u32, generation: u32, before: StreamId, now: Instant) {
+        let Some(transport) = self.transports.get_mut(slot, generation) else { return };
+        if transport.headers_since.is_none_or(|(_, known)| known != before) {
+            transport.headers_since = Some((now, before));
+            self.look_at(slot, generation, now + self.settings.request_timeout);
         }
     }
 
@@ -63,6 +74,11 @@ impl Core {
             Due::Request => {
                 self.counters.deadlines_missed += 1;
                 self.fail_transport(slot, generation, Code::NO_ERROR, "no request within the deadline", now);
+            }
+            Due::Headers => {
+                self.counters.deadlines_missed += 1;
+                let reason = "headers_deadline: header block not finished in time";
+                self.fail_transport(slot, generation, Code::ENHANCE_YOUR_CALM, reason, now);
             }
             Due::Ping => {
                 transport.ping_sent = Some(now);
@@ -133,6 +149,9 @@ fn due(transport: &Transport, settings: &Settings, now: Instant) -> Due {
     if settled && !requested && reached(transport.since + settings.preface_timeout + settings.request_timeout) {
         return Due::Request;
     }
+    if transport.headers_since.is_some_and(|(since, _)| reached(since + settings.request_timeout)) {
+        return Due::Headers;
+    }
     if transport.ping_sent.is_some_and(|sent| transport.heard <= sent && reached(sent + listener.ping_timeout)) {
         return Due::Silent;
     }
@@ -162,6 +181,9 @@ fn next_look(transport: &Transport, settings: &Settings, now: Instant) -> Option
         next = next.min(transport.since + settings.preface_timeout);
     } else if !requested {
         next = next.min(transport.since + settings.preface_timeout + settings.request_timeout);
+    }
+    if let Some((since, _)) = transport.headers_since {
+        next = next.min(since + settings.request_timeout);
     }
     if !transport.goaway_sent {
         next = next.min(transport.since + listener.connection_age_max);

@@ -106,7 +106,11 @@ impl Core {
         let filter = self.filter(from);
         let outgoing = Outgoing { message, header, ttl: header.ttl - 1 };
         if header.fanout == 1 {
-            let Some(hop) = self.fib.match_one(&name, from, filter) else {
+            let mut hop = self.fib.match_one(&name, from, filter);
+            if hop.is_some_and(|hop| self.has_left(hop)) {
+                hop = self.fib.match_one(&name, from, filter); // the next in turn, until the replica hears of it
+            }
+            let Some(hop) = hop else {
                 self.counters.drop_no_route += 1;
                 return Flow::Next;
             };
@@ -213,6 +217,13 @@ impl Core {
             .and_then(|connection| connection.link())
             .is_some_and(|link| link.kind == ConnType::Peer);
         MatchFilter { exclude_peers: from_peer && self.settings.full_mesh }
+    }
+
+    /// Whether `hop` is a connection of this shard that is no more, which the replica has not heard of yet.
+    #[inline]
+    fn has_left(&self, hop: ConnId) -> bool {
+        hop.shard == self.index
+            && self.connections.get(hop.slot, hop.generation).is_none_or(|connection| connection.departed)
     }
 
     /// Whether a publisher that addresses `hop` has to stand still for now.

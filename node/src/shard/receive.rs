@@ -41,7 +41,13 @@ impl Core {
         let Some(mut rx) = transport.rx.take() else { return };
         rx.h2.data_sent(transport.tx.h2.take_data_sent());
         let outcome = self.events(slot, generation, &mut rx, octets, now);
+        if rx.h2.is_in_header_block() {
+            self.await_headers(slot, generation, rx.h2.last_stream(), now);
+        }
         if let Some(transport) = self.transports.get_mut(slot, generation) {
+            if transport.headers_since.is_some() && !rx.h2.is_in_header_block() {
+                transport.headers_since = None;
+            }
             transport.rx = Some(rx);
             if transport.tx.control_octets > limits::CONTROL_OCTETS_MAX && transport.tx.flight_octets > 0 {
                 self.counters.unread_answers += 1;

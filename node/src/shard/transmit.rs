@@ -294,7 +294,8 @@ impl Core {
 
     /// The kernel took octets of a connection: its queue is shorter, whoever waited for that goes on.
     fn taken(&mut self, slot: u32, generation: u32, octets: usize) {
-        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        let connection = self.connections.get_mut(slot, generation).filter(|connection| !connection.is_over);
+        let Some(connection) = connection else { return };
         connection.age.take(octets);
         self.held.give(octets);
         if connection.pressure != Pressure::Open {

@@ -21,7 +21,7 @@ from pathlib import Path
 import slim_bindings
 import slimkit
 
-SUITES = ["p2p", "group", "rpc", "reconnect", "raw_grpc", "grpc_js", "http_tools"]
+SUITES = ["p2p", "group", "crowd", "rpc", "reconnect", "raw_grpc", "grpc_js", "http_tools"]
 SUITE_SECONDS = 600
 
 

@@ -185,6 +185,7 @@ class Bed:
         self.node = node
         self.measures = {}
         self._cleanup = contextlib.AsyncExitStack()
+        self._apps = []  # an app whose last reference goes takes its sessions along
         self._tag = f"{os.getpid():x}{next(self._numbers):x}"
 
     def unique(self, word):
@@ -215,7 +216,8 @@ class Bed:
         app = service.create_app_with_secret(name, secret)
         await app.subscribe_async(name, connection)
         self.defer(service.disconnect, connection)
-        return App(service, app, name, connection)
+        self._apps.append(App(service, app, name, connection))
+        return self._apps[-1]
 
     async def close(self):
         with contextlib.suppress(TimeoutError):

@@ -448,7 +448,7 @@ fn tend(shared: &Shared) -> Instant {
                     state.arrivals.push_back(id);
                     shared.arrived.notify_waiters();
                 } else {
-                    tracing::warn!(session = id.0, "nobody listens: session closed");
+                    tracing::warn!(session = id.number, "nobody listens: session closed");
                     let _ = state.endpoint.with_session(now, id, |session| session.close(now));
                 }
             }

@@ -34,8 +34,8 @@ pub struct Group {
     provider: Arc<dyn Provider>,
     verifier: Arc<dyn Verifier>,
     group: Option<MlsGroup>,
-    /// Credential → subject, for everybody who was ever admitted.
-    admitted: BTreeMap<Vec<u8>, Arc<str>>,
+    /// Credential → subject and end of its token, for everybody who was ever admitted.
+    admitted: BTreeMap<Vec<u8>, (Arc<str>, UnixSeconds)>,
     /// When our own leaf's token ends.
     leaf_expires: UnixSeconds,
 }
@@ -115,12 +115,12 @@ impl Group {
                 let current = group.members().filter_map(|member| {
                     let token = token_of(&member.credential).ok()?;
                     let claims = self.verifier.verify_lapsed(std::str::from_utf8(&token).ok()?).ok()?;
-                    Some((token, claims.subject.into()))
+                    Some((token, (claims.subject.into(), claims.expires)))
                 });
                 self.admitted.extend(current);
             }
         }
-        self.admitted.insert(credential.to_vec(), claims.subject.as_str().into());
+        self.admitted.insert(credential.to_vec(), (claims.subject.as_str().into(), claims.expires));
     }
 
     /// Checks that a credential is a token we believe, for the key its leaf has. `now` is given when it is being admitted.
@@ -347,14 +347,16 @@ impl Group {
     }
 
     fn subject_of(&self, credential: &Credential) -> Result<Arc<str>, MlsError> {
-        self.admitted.get(credential.serialized_content()).cloned().ok_or(MlsError::NoMember)
+        let known = self.admitted.get(credential.serialized_content());
+        known.map(|(subject, _)| subject.clone()).ok_or(MlsError::NoMember)
     }
 
     fn leaf_of(&self, subject: &str) -> Result<LeafNodeIndex, MlsError> {
         let group = self.group.as_ref().ok_or(MlsError::NoGroup)?;
         let mut members = group.members();
         let member = members.find(|member| {
-            self.admitted.get(member.credential.serialized_content()).is_some_and(|known| **known == *subject)
+            let known = self.admitted.get(member.credential.serialized_content());
+            known.is_some_and(|(known, _)| **known == *subject)
         });
         member.map(|member| member.index).ok_or(MlsError::NoMember)
     }
@@ -364,6 +366,15 @@ impl Group {
     pub fn members(&self) -> Vec<Arc<str>> {
         let members = self.group.iter().flat_map(MlsGroup::members);
         members.filter_map(|member| self.subject_of(&member.credential).ok()).collect()
+    }
+
+    /// The members whose leaf's token has ended by `time`, ourselves left out.
+    #[must_use]
+    pub fn ended_by(&self, time: UnixSeconds) -> Vec<Arc<str>> {
+        let Some(group) = &self.group else { return Vec::new() };
+        let others = group.members().filter(|member| member.index != group.own_leaf_index());
+        let known = others.filter_map(|member| self.admitted.get(member.credential.serialized_content()));
+        known.filter(|(_, expires)| *expires <= time).map(|(subject, _)| subject.clone()).collect()
     }
 
     /// The epoch; `u64::MAX` while there is no group, as heartbeats say it.

@@ -31,6 +31,26 @@ def name(text):
     return slim.Name(*text.split("/"))
 
 
+def jwt(c):
+    """Provider and verifier of JWT identities, the way the test describes them."""
+    given = c["jwt"]
+
+    def key(text):
+        algorithm = getattr(slim.JwtAlgorithm, given["algorithm"])
+        data = slim.JwtKeyData.DATA(value=text)
+        return slim.JwtKeyConfig(algorithm=algorithm, format=slim.JwtKeyFormat.PEM, key=data)
+
+    common = dict(audience=["slim"], issuer="slimline-tests", duration=seconds(3600))
+    signing = slim.JwtKeyType.ENCODING(key=key(given["private"]))
+    trusting = slim.JwtKeyType.DECODING(key=key(given["public"]))
+    provider = slim.ClientJwtAuth(key=signing, subject=given["subject"], **common)
+    verifier = slim.JwtAuth(key=trusting, subject=None, **common)
+    return (
+        slim.IdentityProviderConfig.JWT(config=provider),
+        slim.IdentityVerifierConfig.JWT(config=verifier),
+    )
+
+
 def keep(session):
     sessions[session.session_id()] = session
     return {"session": session.session_id(), "metadata": session.metadata()}
@@ -44,7 +64,10 @@ async def do(c):
             await service.run_server_async(slim.new_insecure_server_config(c["address"]))
         case "connect":
             connection = await service.connect_async(slim.new_insecure_client_config(c["node"]))
-            app = service.create_app_with_secret(name(c["name"]), c["secret"])
+            if "jwt" in c:
+                app = service.create_app(name(c["name"]), *jwt(c))
+            else:
+                app = service.create_app_with_secret(name(c["name"]), c["secret"])
             await app.subscribe_async(name(c["name"]), connection)
             return {"id": app.id()}
         case "listen":

@@ -13,7 +13,7 @@ use super::flood::{Counted, Flood};
 use super::flow::RecvWindow;
 use super::hpack::Decoder;
 use super::streams::{Ending, Phase, Stream, Streams};
-use super::{Code, FieldList, Head, Limits, PREFACE, Role, StreamId, TransportError, WINDOW_AT_START};
+use super::{Code, FieldList, Head, Kind, Limits, PREFACE, Role, StreamId, TransportError, WINDOW_AT_START};
 
 /// Where in the peer's bytes we stand.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +186,12 @@ impl Recv {
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         matches!(self.step, Step::Head)
+    }
+
+    /// Whether a header block, or its first frame, has begun and not ended.
+    #[must_use]
+    pub fn is_in_header_block(&self) -> bool {
+        self.block.is_some() || matches!(self.step, Step::Payload { head, .. } if head.kind == Kind::HEADERS)
     }
 
     /// Octets held of frames and header blocks that are not whole.

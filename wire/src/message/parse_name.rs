@@ -44,14 +44,31 @@ fn usual_name<'a>(octets: &'a [u8], name: &mut NameView<'a>) -> Option<()> {
     let prefix = Prefix([encoded.hash(COMPONENT_0)?, encoded.hash(COMPONENT_1)?, encoded.hash(COMPONENT_2)?]);
     let mut id = encoded.nested(ID)?;
     let halves = [id.hash(ID_HIGH)?, id.hash(ID_LOW)?];
-    let mut text = walk.nested(TEXT)?;
-    let components = [text.component(1)?, text.component(2)?, text.component(3)?];
-    let is_all = walk.0.is_empty() && encoded.0.is_empty() && id.0.is_empty() && text.0.is_empty();
+    let components = usual_text(walk.nested(TEXT)?.0)?;
+    let is_all = walk.0.is_empty() && encoded.0.is_empty() && id.0.is_empty();
     is_all.then(|| {
         name.name = Name { prefix, id: NameId::from_halves(halves) };
         name.has_id = true;
         name.text = Some(components);
     })
+}
+
+/// The three components.
+///
+/// Keys and lengths below 0x80 are UTF-8 themselves, so all of it is checked at once: whole it is UTF-8 if and only if
+/// each component is and begins and ends between characters, which `split_at_checked` sees to.
+#[inline]
+fn usual_text(octets: &[u8]) -> Option<[&str; 3]> {
+    let mut rest = std::str::from_utf8(octets).ok()?;
+    let mut components = [""; 3];
+    for (component, number) in components.iter_mut().zip(1..) {
+        let (&[key, count], _) = rest.as_bytes().split_first_chunk()?;
+        if u32::from(key) != length(number) || count >= 0x80 {
+            return None;
+        }
+        (*component, rest) = rest.split_at_checked(2)?.1.split_at_checked(count.into())?;
+    }
+    rest.is_empty().then_some(components)
 }
 
 /// A walk that knows what comes next, or gives up.
@@ -72,12 +89,6 @@ impl<'a> Usual<'a> {
         let (value, octets) = varint_of(rest);
         self.0 = rest.get(octets..)?;
         (u32::from(first) == key && octets > 0).then_some(value)
-    }
-
-    #[inline(always)]
-    fn component(&mut self, number: u32) -> Option<&'a str> {
-        let octets = self.nested(length(number))?.0;
-        std::str::from_utf8(octets).ok()
     }
 }
 
@@ -171,4 +182,39 @@ impl NameView<'_> {
     /// What a name reads as that is not there.
     pub(super) const EMPTY: Self =
         Self { name: Name { prefix: Prefix([0; 3]), id: NameId::ANY }, has_id: false, text: None, encoded: &[] };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whole characters, halves of them, and what merely looks like a key.
+    const PIECES: [&[u8]; 8] = [b"", b"a", b"\x12", b"\xc3\xa9", b"\xc3", b"\xa9", b"a\xe2\x82\xac", b"\x82\xac"];
+
+    #[test]
+    fn text_is_checked_at_once_as_it_would_be_piece_by_piece() {
+        for first in PIECES {
+            for second in PIECES {
+                for third in PIECES {
+                    let mut octets = Vec::new();
+                    for (number, piece) in (1..).zip([first, second, third]) {
+                        proto::put_octets_always(number, piece, &mut octets);
+                    }
+                    let pieces = [first, second, third].map(std::str::from_utf8);
+                    let expected = pieces.iter().all(Result::is_ok).then(|| pieces.map(Result::unwrap));
+                    assert_eq!(usual_text(&octets), expected, "{octets:x?}");
+                    for at in 0..octets.len() {
+                        // Lengths that end elsewhere, within a character too; keys that are none.
+                        for octet in [0, 1, 2, 3, 0x0a, 0x12, 0x1a, 0x80, 0xff] {
+                            let mut changed = octets.clone();
+                            changed[at] = octet;
+                            if let Some(text) = usual_text(&changed) {
+                                assert_eq!(string_name(&changed), Ok(text), "{changed:x?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

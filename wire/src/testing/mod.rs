@@ -8,3 +8,5 @@ pub mod dialogue;
 pub mod message;
 pub mod props;
 pub mod server;
+#[cfg(feature = "prost")]
+pub mod targets;

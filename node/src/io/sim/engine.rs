@@ -13,7 +13,7 @@ use super::super::socket::Waker;
 use super::super::token::Table;
 use super::super::{Block, Done, Io, Key};
 use super::SimNet;
-use super::steps::{Sending, Socket, step_connect, step_receive, step_send};
+use super::steps::{Sending, Socket, next_of, step_connect, step_receive, step_send};
 use super::world::{Side, Token};
 
 /// A shard's engine in the simulator.
@@ -171,23 +171,23 @@ impl Sim {
     }
 
     fn note_due(&mut self) {
-        let now = self.net.now();
-        let mut due: Option<Instant> = None;
-        // What is due by now waits for something else (room, octets), which no clock brings.
-        let mut note = |moment: Option<Instant>| {
-            due = [due, moment.filter(|due| *due > now)].into_iter().flatten().min();
-        };
-        for row in self.listeners.iter().flatten() {
-            note(row.due);
-        }
-        for key in &self.keys {
-            let Some(socket) = self.sockets.find(*key) else { continue };
-            note(socket.connecting);
-            note(socket.receive_due);
-            note(socket.closing.map(|(due, _)| due));
-            note(socket.sending.as_ref().map(|sending| sending.due));
-        }
-        self.net.world().dues[self.index] = due;
+        let (now, due) = (self.net.now(), self.next_event());
+        // What is due by now waits for the next `enter`.
+        self.net.world().dues[self.index] = due.filter(|due| *due > now);
+    }
+
+    /// When the next `enter` has something to find, as far as is decided: by now means at once, `None` means not before
+    /// a peer or the shard does something.
+    pub fn next_event(&self) -> Option<Instant> {
+        let world = self.net.world();
+        let listeners = self
+            .listeners
+            .iter()
+            .flatten()
+            .filter(|row| row.accepting && !world.doors[row.door].is_empty())
+            .map(|row| row.due.unwrap_or(world.now));
+        let sockets = self.keys.iter().filter_map(|key| next_of(self.sockets.get(*key)?, &world));
+        listeners.chain(sockets).min()
     }
 }
 

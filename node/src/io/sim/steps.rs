@@ -164,6 +164,25 @@ pub(super) fn step_send(
     true
 }
 
+/// When something can happen on this socket, as far as is decided.
+pub(super) fn next_of(socket: &Socket, world: &World) -> Option<Instant> {
+    let wire = &world.wires[socket.wire];
+    let closing = socket.closing.map(|(due, _)| due);
+    let is_free = closing.is_none() && socket.connecting.is_none();
+    let can_receive =
+        socket.pausing || socket.receiving && (!wire.to_shard.is_empty() || wire.peer != Side::Open || wire.reset);
+    let receive = (is_free && can_receive).then(|| socket.receive_due.unwrap_or(world.now));
+    let send = socket.sending.as_ref().filter(|sending| {
+        let can_end = closing.is_some() || wire.reset || wire.peer == Side::Closed || wire.shard != Side::Open;
+        sending.taken.is_some() || can_end || wire.room_to_peer() > 0
+    });
+    let close = closing.filter(|_| socket.sending.is_none());
+    [socket.connecting.filter(|_| closing.is_none()), receive, send.map(|sending| sending.due), close]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
 /// A cancel comes too late: what it was for happens.
 fn loses_race(world: &mut World) -> bool {
     let loses = world.dice.happens(world.faults.cancel_race);

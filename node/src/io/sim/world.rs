@@ -32,6 +32,24 @@ pub struct Injected {
     pub interrupted: u64,
 }
 
+impl Injected {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { short_receive, short_send, late, late_sent, no_buffers, .. } = self;
+        let Self { cancel_race, reset, accept_error, connect_error, interrupted, .. } = self;
+        short_receive
+            + short_send
+            + late
+            + late_sent
+            + no_buffers
+            + cancel_race
+            + reset
+            + accept_error
+            + connect_error
+            + interrupted
+    }
+}
+
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) dice: Dice,
@@ -316,6 +334,16 @@ impl Endpoint {
     /// Octets waiting to be read.
     pub fn readable(&self) -> usize {
         self.with(|wire| wire.to_peer.len())
+    }
+
+    /// Octets written that the shard has not received yet.
+    pub fn unreceived(&self) -> usize {
+        self.with(|wire| wire.to_shard.len())
+    }
+
+    /// Octets the pipe takes now.
+    pub fn room(&self) -> usize {
+        self.with(|wire| PIPE_OCTETS.saturating_sub(wire.to_shard.len()))
     }
 
     /// What the shard made of the connection.
