@@ -18,6 +18,8 @@ use crate::topology::{self, Names, Part};
 
 /// Octets one connection may have waiting before its publisher pauses.
 const TURN_OCTETS: usize = 64 * 1024;
+/// Connections opened between two looks at what the node answers.
+const HANDSHAKES: usize = 16;
 /// Subscriptions under way on one connection.
 const SUBSCRIPTIONS_UNDER_WAY: u64 = 512;
 /// A wait shorter than this is spent spinning: a sleep would overshoot it.
@@ -193,9 +195,14 @@ impl<'a, D: Door> Worker<'a, D> {
                 link.receiver.ready = true;
             }
             self.links.push(link);
-            self.flush()?;
+            if self.links.len().is_multiple_of(HANDSHAKES) {
+                // A node gives each newcomer seconds to negotiate: thousands must not wait for the last to connect.
+                self.flush()?;
+                self.report();
+                self.wait(Duration::ZERO, false)?;
+            }
         }
-        Ok(())
+        self.flush()
     }
 
     fn turns(&mut self) -> Result<()> {
