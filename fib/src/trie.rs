@@ -62,7 +62,7 @@ impl Fib {
     /// Chooses the one connection a publish with fanout 1 goes to.
     ///
     /// Shape:  an id matches subscriptions of exactly that id; [`NameId::ANY`] matches every id of the prefix, one turn per
-    ///         connection however many ids it holds. The first kind in the order of [`ConnType`] with an eligible
+    ///         connection however many ids it holds. The first kind in the order of `ConnType` with an eligible
     ///         connection answers, in turn. Where nobody under the exact prefix is eligible, the longest aggregate is asked.
     /// Errors: `None`: nobody asked for it, or only `from` did.
     /// Source: slim-wire §6.2, §6.3; aggregates are slimline's own.

@@ -24,7 +24,7 @@ pub(crate) const NEGOTIATION_OCTETS_MAX: u32 = 64 * 1024;
 pub(crate) const DISCARDED_OCTETS_MAX: u32 = 64 * 1024 * 1024;
 
 /// An incomplete message up to this length is waited for even when the node is over its memory budget.
-pub(crate) const REASSEMBLY_SPARED_OCTETS: usize = 64 * 1024;
+pub(crate) const REASSEMBLY_SPARED_OCTETS: usize = 1024 * 1024;
 
 /// What a transport, a connection and a name count for in the memory budget, besides what is queued; rounded up.
 pub(crate) const TRANSPORT_OCTETS: usize = 8 * 1024;

@@ -173,10 +173,20 @@ impl MeshPort {
         self.say_unsaid();
     }
 
+    /// News stay in order: behind one that found its ring full, none goes there before the next call, whatever has been
+    /// taken out meanwhile. "Congested" after "no longer" would stop publishers for ever.
     fn say_unsaid(&mut self) {
-        let to = &mut self.to;
+        if self.unsaid.is_empty() {
+            return;
+        }
+        let (to, mut full) = (&mut self.to, Vec::new());
         self.unsaid.retain(|(shard, plan)| {
-            to[*shard].as_mut().is_some_and(|ring| ring.push(Class::Control, &[&plan.to_octets()]).is_err())
+            let Some(ring) = to[*shard].as_mut() else { return false };
+            let stays = full.contains(shard) || ring.push(Class::Control, &[&plan.to_octets()]).is_err();
+            if stays && !full.contains(shard) {
+                full.push(*shard);
+            }
+            stays
         });
     }
 

@@ -27,7 +27,7 @@ struct Program {
 impl Program {
     fn start() -> Self {
         let address = free_address();
-        let path = std::env::temp_dir().join(format!("slimline-idle-{}.yaml", std::process::id()));
+        let path = std::env::temp_dir().join(format!("slimline-idle-{}.yaml", address.port()));
         let config = format!(
             "tracing: {{log_level: info}}\nservices:\n  slim/0:\n    dataplane:\n      servers:\n        - endpoint: \"{address}\"\n          tls: {{insecure: true}}\nslimline: {{shards: 2}}\n"
         );

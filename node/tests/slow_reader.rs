@@ -128,6 +128,26 @@ fn publishers_wait_for_a_reader_that_pauses_and_nothing_is_lost() {
 }
 
 #[test]
+fn large_messages_from_many_publishers_on_many_shards_are_not_lost_either() {
+    for shards in [2, 4] {
+        let node = TestNode::with(shards, "", PATIENT);
+        let (mut bob, link) = subscribed(reader(node.address, Stall::Stream), BOB, 1);
+        let publishers: Vec<_> = (0..6).map(|_| publisher(node.address, &[(BOB, 1)], 1, 60, 200_000)).collect();
+        node.wait_for("they wait", |counters| counters.parked_target >= 6);
+        std::thread::sleep(Duration::from_millis(100));
+        bob.credits_streams = true;
+        bob.release(link.stream);
+        let mut count = std::collections::HashMap::new();
+        for _ in 0..360 {
+            *count.entry(number_of(&bob.expect_message(link.stream))).or_insert(0) += 1;
+        }
+        assert!(count.len() == 60 && count.values().all(|&count| count == 6), "each number once from each");
+        publishers.into_iter().for_each(|publisher| drop(finish(publisher)));
+        assert_eq!(node.counters().drop_hard_cap, 0);
+    }
+}
+
+#[test]
 fn many_publishers_wait_and_every_one_of_them_gets_on() {
     let node = TestNode::with(2, "", PATIENT);
     let (mut bob, link) = subscribed(reader(node.address, Stall::Stream), BOB, 1);

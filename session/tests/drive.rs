@@ -135,7 +135,7 @@ async fn errors_say_what_is_wrong() {
     let connect = |endpoint: String| async move {
         App::with_secret("a/b/c", SECRET).unwrap().connect(ConnectConfig::new(&endpoint)).await.err().unwrap()
     };
-    assert_eq!(connect("ws://x".into()).await, ConnectError::Endpoint("ws://x".into()));
+    assert_eq!(connect("ftp://x:1".into()).await, ConnectError::Endpoint("ftp://x:1".into()));
     // Nobody listens.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     assert!(matches!(connect(format!("http://{free}")).await, ConnectError::Unreachable { .. }));

@@ -17,7 +17,7 @@ use slimline_session::error::{IdentityError, SessionError};
 use slimline_session::identity::jwt::{Algorithm, JwtProvider, JwtVerifier};
 use slimline_session::identity::{Binding, Claims, Provider, SharedSecret, SigningKey, Verifier};
 use slimline_session::{
-    App, ConnectConfig, Credentials, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle,
+    App, ConnectConfig, ConnectError, Credentials, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle,
 };
 
 const SECRET: &str = "my_shared_secret_for_testing_purposes_only";
@@ -179,6 +179,10 @@ impl Node {
     async fn app(&self, name: &str) -> App {
         let config = ConnectConfig::new(&self.url);
         let config = if self.lax { config.lax() } else { config };
+        self.app_at(name, config).await
+    }
+
+    async fn app_at(&self, name: &str, config: ConnectConfig) -> App {
         App::with_secret(name, SECRET).unwrap().connect(config).await.unwrap()
     }
 }
@@ -635,4 +639,32 @@ async fn a_mixed_group_of_eight() {
     for (_, session) in &ours {
         assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
     }
+}
+
+/// Over WebSocket, on the node in the wheel: both sides, both ways.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn over_websocket() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("ws://127.0.0.1:{port}/");
+    let mut python = Python::start();
+    python.run(json!({"do": "serve", "address": url}));
+    let node = Node { url: url.clone(), lax: true, _process: None, _python: Some(python) };
+    node.wait(&format!("127.0.0.1:{port}"));
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let session = alice.create_session(SessionConfig::point_to_point(), &name("acme/ns/bob")).await.unwrap();
+    let theirs = bob.answer(waiting)["session"].clone();
+    let large = "x".repeat(300_000);
+    for said in ["hello", large.as_str()] {
+        session.publish(said.as_bytes().to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(bob.text(&theirs), said);
+        bob.run(json!({"do": "publish", "session": theirs, "text": said, "wait": true}));
+        assert_eq!(text(&session).await, said);
+    }
+    session.close().await.unwrap();
+    let wrong = ConnectConfig::new(&format!("ws://127.0.0.1:{port}/elsewhere")).lax();
+    let error = App::with_secret("acme/ns/carol", SECRET).unwrap().connect(wrong).await.err().unwrap();
+    assert_eq!(error, ConnectError::Refused { status: 404 });
 }

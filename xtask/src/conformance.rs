@@ -25,7 +25,7 @@ const STREAMS_MAX: u32 = 100;
 
 /// The CI stage: RFC 9113 clause by clause, over a socket, with one shard and with two.
 pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
-    let node = interop::build_node(run.workspace)?;
+    let node = interop::build_node(run.workspace, tools::System::Install)?;
     let mut tally = Tally::default();
     for shards in [1, 2] {
         let (mut node, address) = start(run, &node, shards)?;
@@ -42,7 +42,7 @@ pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
 
 /// The deep CI stage: tools of others, each counted as one check with its own aim.
 pub(crate) fn tools_of_others(run: &Run<'_>) -> Result<Tally> {
-    let node = interop::build_node(run.workspace)?;
+    let node = interop::build_node(run.workspace, tools::System::Install)?;
     let mut tally = Tally::default();
     for judge in [httpwg, h2spec] {
         tally += match judge(run, &node) {

@@ -23,7 +23,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Demo) -> Result<bool> {
         binary.clone()
     } else {
         println!("Building the node (the first time takes a minute or two) …");
-        interop::build_node(workspace)?
+        interop::build_node(workspace, System::LeaveAlone)?
     };
     let requirements = workspace.root.join("node/tests/interop/requirements.txt");
     let python = match tools::python(workspace, &requirements, System::LeaveAlone) {

@@ -36,7 +36,7 @@ pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
 pub(crate) fn session(run: &Run<'_>) -> Result<Tally> {
     let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
     let python = tools::python(run.workspace, &requirements, System::Install)?;
-    let slimline = build_node(run.workspace)?;
+    let slimline = build_node(run.workspace, System::Install)?;
     let mut tally = Tally::default();
     for node in [Path::new("embedded"), &slimline] {
         let mut command = run.workspace.cargo();
@@ -89,7 +89,7 @@ fn suites(workspace: &Workspace, flags: &Interop, system: System) -> Result<Comm
     command.arg("--reports").arg(workspace.target.join("interop")).arg("--packages").arg(packages);
     let binary = match (&flags.binary, flags.against.as_str()) {
         (Some(binary), _) => Some(binary.clone()),
-        (None, "slimline") => Some(build_node(workspace)?),
+        (None, "slimline") => Some(build_node(workspace, system)?),
         (None, "reference") => Some(peers::reference(workspace)?),
         _ => None,
     };
@@ -104,9 +104,14 @@ fn suites(workspace: &Workspace, flags: &Interop, system: System) -> Result<Comm
 }
 
 /// Builds the node, at release speed without the long link; the program's path.
-pub(crate) fn build_node(workspace: &Workspace) -> Result<PathBuf> {
+///
+/// In a CI stage cargo keeps its progress to itself.
+pub(crate) fn build_node(workspace: &Workspace, system: System) -> Result<PathBuf> {
     let mut command = workspace.cargo();
     command.args(["build", "--profile", "fast", "--package", "slimline-node", "--bin", "slimline"]);
+    if system == System::Install {
+        command.arg("--quiet");
+    }
     ensure!(run::until(&mut command, BUILD_DEADLINE)?.success(), "the node does not build");
     Ok(workspace.target.join("fast/slimline"))
 }

@@ -520,6 +520,14 @@ impl Client {
         }
     }
 
+    /// Reads for `length`.
+    pub fn pump_for(&mut self, length: Duration) {
+        let deadline = Instant::now() + length;
+        while Instant::now() < deadline {
+            self.pump(Duration::from_millis(5));
+        }
+    }
+
     /// Reads once, for at most `wait`.
     pub fn pump(&mut self, wait: Duration) {
         let mut buffer = vec![0; 256 * 1024];

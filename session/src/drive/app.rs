@@ -375,7 +375,7 @@ async fn run(shared: &Arc<Shared>, incoming: &mut Incoming, outgoing: Outgoing) 
             }
             outgoing.send(Bytes::from(octets)).await?;
         }
-        outgoing.finish();
+        outgoing.finish().await;
         Ok::<(), ConnectError>(())
     });
     let why = loop {

@@ -1,29 +1,23 @@
 //! One connection to a node: an HTTP/2 stream, a negotiated link, MACs on every header.
 
-use std::future::poll_fn;
-
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
 use prost::Message as _;
-use slimline_wire::grpc::{Deframer, Item, OPEN_CHANNEL_PATH};
+use slimline_wire::grpc::OPEN_CHANNEL_PATH;
 use slimline_wire::link::{self, HeaderMac, Initiator, Policy};
 use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
 use slimline_wire::name::ConnType;
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::carrier::{Io, PREFIX_OCTETS, Receiver, Sender, http_error, upgrade};
 use super::socket::Target;
 use super::{ConnectConfig, ConnectError};
-use crate::data::MESSAGE_OCTETS_MAX;
 use crate::message::VERSION;
 
 /// Windows as SDKs announce them.
 const STREAM_WINDOW: u32 = 2 << 20;
 const TRANSPORT_WINDOW: u32 = 5 << 20;
-/// Octets per gRPC message before the message itself.
-const PREFIX_OCTETS: usize = 5;
 const MAC_OCTETS: usize = 32;
 
 /// What names us to nodes; the link id stays over reconnects, keys do not.
@@ -35,15 +29,13 @@ pub(super) struct Identity {
 
 /// The receiving half.
 pub(super) struct Incoming {
-    stream: RecvStream,
-    deframer: Deframer,
-    chunk: Bytes,
+    receiver: Receiver,
     mac: Option<HeaderMac>,
 }
 
 /// The sending half.
 pub(super) struct Outgoing {
-    stream: SendStream<Bytes>,
+    sender: Sender,
     mac: Option<HeaderMac>,
 }
 
@@ -53,21 +45,30 @@ pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Resu
     let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
     let socket =
         within(config, "connecting", target.connect()).await?.map_err(|error| unreachable(error.to_string()))?;
-    if !matches!(target, Target::Tls(_)) {
-        return open(config, identity, &target, socket).await;
-    }
-    let (connector, name) = (config.tls.connector()?, config.tls.name(target.authority())?);
-    let socket = within(config, "the TLS handshake", connector.connect(name, socket)).await?;
-    open(config, identity, &target, socket.map_err(|error| ConnectError::Tls(error.to_string()))?).await
+    let socket: Box<dyn Io> = if target.is_secure() {
+        let (connector, name) = (config.tls.connector(!target.is_web())?, config.tls.name(target.authority())?);
+        let secured = within(config, "the TLS handshake", connector.connect(name, socket)).await?;
+        Box::new(secured.map_err(|error| ConnectError::Tls(error.to_string()))?)
+    } else {
+        Box::new(socket)
+    };
+    let (receiver, sender) = if target.is_web() {
+        within(config, "the WebSocket upgrade", upgrade(config, &config.endpoint, socket)).await??
+    } else {
+        open(config, &target, socket).await?
+    };
+    let mut incoming = Incoming { receiver, mac: None };
+    let mut outgoing = Outgoing { sender, mac: None };
+    within(config, "link negotiation", negotiate(config, identity, &mut incoming, &mut outgoing)).await??;
+    Ok((incoming, outgoing))
 }
 
-/// Opens the stream on a connected socket.
-async fn open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+/// Opens the gRPC stream on a connected socket.
+async fn open(
     config: &ConnectConfig,
-    identity: &Identity,
     target: &Target,
-    socket: S,
-) -> Result<(Incoming, Outgoing), ConnectError> {
+    socket: Box<dyn Io>,
+) -> Result<(Receiver, Sender), ConnectError> {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -95,11 +96,7 @@ async fn open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     if response.status() != 200 {
         return Err(ConnectError::Refused { status: response.status().as_u16() });
     }
-    let deframer = Deframer::new(u32::try_from(MESSAGE_OCTETS_MAX).unwrap_or(u32::MAX));
-    let mut incoming = Incoming { stream: response.into_body(), deframer, chunk: Bytes::new(), mac: None };
-    let mut outgoing = Outgoing { stream, mac: None };
-    within(config, "link negotiation", negotiate(config, identity, &mut incoming, &mut outgoing)).await??;
-    Ok((incoming, outgoing))
+    Ok((Receiver::grpc(response.into_body()), Sender::Grpc(stream)))
 }
 
 async fn negotiate(
@@ -125,7 +122,7 @@ async fn negotiate(
     build_link(&link::request(&initiator, &base), &mut octets);
     outgoing.send(frame(octets)?).await?;
     let reply =
-        incoming.next_octets().await?.ok_or_else(|| failed(&"the node ended the stream instead of answering"))?;
+        incoming.receiver.next().await?.ok_or_else(|| failed(&"the node ended the stream instead of answering"))?;
     let MessageView::Link(reply) = parse(&reply).map_err(|error| failed(&error))? else {
         return Err(failed(&"the node's first message is not a link negotiation"));
     };
@@ -140,11 +137,6 @@ async fn within<F: Future>(config: &ConnectConfig, step: &'static str, future: F
     timeout(waited, future).await.map_err(|_| ConnectError::TimedOut { step, waited })
 }
 
-#[allow(clippy::needless_pass_by_value)] // as map_err gives it
-fn http_error(error: h2::Error) -> ConnectError {
-    ConnectError::Http(error.to_string())
-}
-
 /// Fills in the five octets kept free in front.
 fn frame(mut octets: Vec<u8>) -> Result<Bytes, ConnectError> {
     let length = u32::try_from(octets.len() - PREFIX_OCTETS).map_err(|_| ConnectError::Http("too large".into()))?;
@@ -155,7 +147,7 @@ fn frame(mut octets: Vec<u8>) -> Result<Bytes, ConnectError> {
 impl Incoming {
     /// The next message that is whole and carries the MAC it should; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Result<Option<pb::Message>, ConnectError> {
-        while let Some(octets) = self.next_octets().await? {
+        while let Some(octets) = self.receiver.next().await? {
             if let Some(mac) = &mut self.mac {
                 let genuine = match parse(&octets) {
                     Ok(view) => view.header().is_none_or(|header| mac.verify(header)),
@@ -175,41 +167,6 @@ impl Incoming {
             }
         }
         Ok(None)
-    }
-
-    /// Cancel-safe: what was read is kept in `self`.
-    async fn next_octets(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
-        loop {
-            let mut input = &self.chunk[..];
-            let item = self.deframer.next(&mut input).map_err(|error| ConnectError::Http(error.to_string()))?;
-            let message = match item {
-                Some(Item::Message(message)) => Some(message.to_vec()),
-                Some(Item::Oversize { length }) => {
-                    tracing::warn!(length, "message over the limit skipped");
-                    None
-                }
-                None => None,
-            };
-            let left = input.len();
-            let taken = self.chunk.len() - left;
-            drop(self.chunk.split_to(taken));
-            if message.is_some() {
-                return Ok(message);
-            }
-            if !self.chunk.is_empty() {
-                continue;
-            }
-            match self.stream.data().await {
-                Some(Ok(chunk)) => {
-                    // Read is taken: messages wait in bounded inboxes, not in the transport.
-                    self.stream.flow_control().release_capacity(chunk.len()).map_err(http_error)?;
-                    self.chunk = chunk;
-                }
-                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => return Ok(None),
-                Some(Err(error)) => return Err(http_error(error)),
-                None => return Ok(None),
-            }
-        }
     }
 }
 
@@ -240,20 +197,13 @@ impl Outgoing {
         }
     }
 
-    /// Sends octets as the windows allow.
-    pub(super) async fn send(&mut self, mut octets: Bytes) -> Result<(), ConnectError> {
-        while !octets.is_empty() {
-            self.stream.reserve_capacity(octets.len());
-            let granted = poll_fn(|cx| self.stream.poll_capacity(cx)).await;
-            let granted = granted.ok_or_else(|| ConnectError::Http("the stream ended".into()))?.map_err(http_error)?;
-            let piece = octets.split_to(granted.min(octets.len()));
-            self.stream.send_data(piece, false).map_err(http_error)?;
-        }
-        Ok(())
+    /// Sends what was written.
+    pub(super) async fn send(&mut self, octets: Bytes) -> Result<(), ConnectError> {
+        self.sender.send(octets).await
     }
 
     /// Ends the stream.
-    pub(super) fn finish(&mut self) {
-        let _ = self.stream.send_data(Bytes::new(), true);
+    pub(super) async fn finish(&mut self) {
+        self.sender.finish().await;
     }
 }

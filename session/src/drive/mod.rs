@@ -1,6 +1,7 @@
 //! Sessions on tokio: the connection to a node, and handles to await.
 
 mod app;
+mod carrier;
 mod handle;
 mod link;
 mod socket;
@@ -17,7 +18,7 @@ use crate::error::{IdentityError, NameError, SessionError};
 /// Where the node is and how long to try.
 #[derive(Clone, Debug)]
 pub struct ConnectConfig {
-    /// `http://host:port`, `https://host:port`, `host:port`, or `unix:///path`.
+    /// `http://host:port`, `https://host:port`, `ws://host:port/path`, `wss://…`, `host:port`, or `unix:///path`.
     pub endpoint: String,
     /// Whether the node must agree on a MAC key; as strict as nodes are by default.
     pub require_header_mac: bool,
@@ -27,7 +28,7 @@ pub struct ConnectConfig {
     pub backoff_min: Duration,
     /// Wait between reconnects at most.
     pub backoff_max: Duration,
-    /// For `https://`: whom to trust, who we are.
+    /// For `https://` and `wss://`: whom to trust, who we are.
     pub tls: TlsConfig,
     /// Headers for the node's gate, such as `authorization`.
     pub headers: Vec<(String, String)>,
@@ -61,7 +62,7 @@ impl ConnectConfig {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The endpoint cannot be read.
-    #[error("endpoint {0:?}: write http://host:port, https://host:port or unix:///path")]
+    #[error("endpoint {0:?}: write http://host:port (or https, ws, wss) or unix:///path")]
     Endpoint(String),
     /// No connection.
     #[error("no connection to {endpoint}: {why}; is the node running there?")]

@@ -15,8 +15,7 @@ use super::ConnectError;
 /// Where an endpoint text leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    Tcp(String),
-    Tls(String),
+    Tcp { authority: String, secure: bool, web: bool },
     Unix(String),
 }
 
@@ -25,33 +24,45 @@ impl Target {
         if let Some(path) = endpoint.strip_prefix("unix://") {
             return Ok(Self::Unix(path.to_owned()));
         }
-        let (secure, rest) = match endpoint.strip_prefix("https://") {
-            Some(rest) => (true, rest),
-            None => (false, endpoint.strip_prefix("http://").unwrap_or(endpoint)),
+        let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
+        let (secure, web) = match scheme {
+            "http" => (false, false),
+            "https" => (true, false),
+            "ws" => (false, true),
+            "wss" => (true, true),
+            _ => return Err(ConnectError::Endpoint(endpoint.to_owned())),
         };
-        let authority = rest.trim_end_matches('/');
-        let port =
-            authority.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
-        if authority.contains('/') || port.is_none() {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host_and_port = authority.rsplit_once(':');
+        let port = host_and_port.and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+        if port.is_none() || !(web || path.is_empty()) {
             return Err(ConnectError::Endpoint(endpoint.to_owned()));
         }
-        Ok(if secure { Self::Tls(authority.to_owned()) } else { Self::Tcp(authority.to_owned()) })
+        Ok(Self::Tcp { authority: authority.to_owned(), secure, web })
     }
 
     pub(super) fn scheme(&self) -> &'static str {
-        if matches!(self, Self::Tls(_)) { "https" } else { "http" }
+        if self.is_secure() { "https" } else { "http" }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        matches!(self, Self::Tcp { secure: true, .. })
+    }
+
+    pub(super) fn is_web(&self) -> bool {
+        matches!(self, Self::Tcp { web: true, .. })
     }
 
     pub(super) fn authority(&self) -> &str {
         match self {
-            Self::Tcp(authority) | Self::Tls(authority) => authority,
+            Self::Tcp { authority, .. } => authority,
             Self::Unix(_) => "localhost",
         }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(authority) | Self::Tls(authority) => {
+            Self::Tcp { authority, .. } => {
                 let stream = TcpStream::connect(authority.as_str()).await?;
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
@@ -128,13 +139,15 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        let tcp = |text: &str| Target::Tcp(text.to_owned());
-        assert_eq!(Target::read("http://127.0.0.1:46357"), Ok(tcp("127.0.0.1:46357")));
-        assert_eq!(Target::read("localhost:1/"), Ok(tcp("localhost:1")));
-        assert_eq!(Target::read("https://host:443"), Ok(Target::Tls("host:443".into())));
-        assert_eq!(Target::read("http://[::1]:80"), Ok(tcp("[::1]:80")));
+        let tcp = |text: &str, secure, web| Ok(Target::Tcp { authority: text.to_owned(), secure, web });
+        assert_eq!(Target::read("http://127.0.0.1:46357"), tcp("127.0.0.1:46357", false, false));
+        assert_eq!(Target::read("localhost:1/"), tcp("localhost:1", false, false));
+        assert_eq!(Target::read("https://host:443"), tcp("host:443", true, false));
+        assert_eq!(Target::read("http://[::1]:80"), tcp("[::1]:80", false, false));
+        assert_eq!(Target::read("ws://host:80/path"), tcp("host:80", false, true));
+        assert_eq!(Target::read("wss://host:443"), tcp("host:443", true, true));
         assert_eq!(Target::read("unix:///tmp/node"), Ok(Target::Unix("/tmp/node".into())));
-        for bad in ["", "http://", "localhost", ":80", "ws://host:1", "http://host:99999", "http://host:1/path"] {
+        for bad in ["", "http://", "localhost", ":80", "ftp://host:1", "http://host:99999", "http://host:1/path"] {
             assert!(Target::read(bad).is_err(), "{bad}");
         }
     }

@@ -34,7 +34,7 @@ fn refused(what: &str) -> ConnectError {
 
 impl TlsConfig {
     /// Parses what is to be used; done before anything is sent.
-    pub(super) fn connector(&self) -> Result<TlsConnector, ConnectError> {
+    pub(super) fn connector(&self, http2: bool) -> Result<TlsConnector, ConnectError> {
         let mut roots = RootCertStore::empty();
         if let Some(pem) = &self.authorities_pem {
             for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -61,7 +61,9 @@ impl TlsConfig {
                 built.map_err(|_| refused("our key does not belong to our certificate"))?
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        if http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         Ok(TlsConnector::from(Arc::new(config)))
     }
 

@@ -1,7 +1,7 @@
 //! SLIM messages, read where they lie and written into the caller's buffer.
 //!
-//! [`parse`] borrows and allocates nothing. A forward usually copies the message and patches 1 + 32 octets of the copy
-//! ([`Header::patch`]); what cannot be patched is re-encoded by [`rewrite`], which touches the header only.
+//! [`parse()`] borrows and allocates nothing. A forward usually copies the message and patches 1 + 32 octets of the copy
+//! ([`Header::patch`]); what cannot be patched is re-encoded by [`rewrite()`], which touches the header only.
 
 mod build;
 mod check;

@@ -1,4 +1,4 @@
-//! Messages as views: checked once by [`super::parse`], then trusted.
+//! Messages as views: checked once by [`super::parse()`], then trusted.
 
 use super::Patch;
 use crate::name::{ConnType, Name};
@@ -88,7 +88,7 @@ pub struct Header<'a> {
     pub(super) place: Place,
 }
 
-/// Where a header lies in its message, for [`super::rewrite`].
+/// Where a header lies in its message, for [`super::rewrite()`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// First octet of the length of the Subscribe, Unsubscribe or Publish.

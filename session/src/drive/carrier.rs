@@ -1,0 +1,171 @@
+//! What carries messages: a gRPC stream over HTTP/2, or a WebSocket with one message per binary frame.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use h2::{Reason, RecvStream, SendStream};
+use slimline_wire::grpc::{Deframer, Item};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::{ConnectConfig, ConnectError};
+use crate::data::MESSAGE_OCTETS_MAX;
+
+/// Octets per gRPC message before the message itself: a flag, and its length.
+pub(super) const PREFIX_OCTETS: usize = 5;
+
+/// A connected socket of any kind.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+type Web = WebSocketStream<Box<dyn Io>>;
+
+/// The receiving half.
+pub(super) enum Receiver {
+    Grpc { stream: RecvStream, deframer: Deframer, chunk: Bytes },
+    Web(SplitStream<Web>),
+}
+
+/// The sending half.
+pub(super) enum Sender {
+    Grpc(SendStream<Bytes>),
+    Web(SplitSink<Web, Message>),
+}
+
+#[allow(clippy::needless_pass_by_value)] // as map_err gives it
+pub(super) fn http_error(error: h2::Error) -> ConnectError {
+    ConnectError::Http(error.to_string())
+}
+
+#[allow(clippy::needless_pass_by_value)] // as map_err gives it
+fn web_error(error: tungstenite::Error) -> ConnectError {
+    match error {
+        tungstenite::Error::Http(response) => ConnectError::Refused { status: response.status().as_u16() },
+        error => ConnectError::Http(format!("WebSocket: {error}")),
+    }
+}
+
+impl Receiver {
+    pub(super) fn grpc(stream: RecvStream) -> Self {
+        let deframer = Deframer::new(u32::try_from(MESSAGE_OCTETS_MAX).unwrap_or(u32::MAX));
+        Self::Grpc { stream, deframer, chunk: Bytes::new() }
+    }
+
+    /// The next message's octets; `None` at the end. Cancel-safe: what was read is kept in `self`.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
+        match self {
+            Self::Grpc { stream, deframer, chunk } => next_of_grpc(stream, deframer, chunk).await,
+            Self::Web(stream) => loop {
+                match stream.next().await {
+                    Some(Ok(Message::Binary(octets))) => return Ok(Some(octets.into())),
+                    // Pings are answered by the library; text is nothing a node says.
+                    Some(Ok(Message::Close(_))) | None => return Ok(None),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(web_error(error)),
+                }
+            },
+        }
+    }
+}
+
+async fn next_of_grpc(
+    stream: &mut RecvStream,
+    deframer: &mut Deframer,
+    chunk: &mut Bytes,
+) -> Result<Option<Vec<u8>>, ConnectError> {
+    loop {
+        let mut input = &chunk[..];
+        let item = deframer.next(&mut input).map_err(|error| ConnectError::Http(error.to_string()))?;
+        let message = match item {
+            Some(Item::Message(message)) => Some(message.to_vec()),
+            Some(Item::Oversize { length }) => {
+                tracing::warn!(length, "message over the limit skipped");
+                None
+            }
+            None => None,
+        };
+        let taken = chunk.len() - input.len();
+        drop(chunk.split_to(taken));
+        if message.is_some() {
+            return Ok(message);
+        }
+        if !chunk.is_empty() {
+            continue;
+        }
+        match stream.data().await {
+            Some(Ok(next)) => {
+                // Read is taken: messages wait in bounded inboxes, not in the transport.
+                stream.flow_control().release_capacity(next.len()).map_err(http_error)?;
+                *chunk = next;
+            }
+            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => return Ok(None),
+            Some(Err(error)) => return Err(http_error(error)),
+            None => return Ok(None),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends messages, each behind its gRPC prefix, as windows and buffers allow.
+    pub(super) async fn send(&mut self, mut octets: Bytes) -> Result<(), ConnectError> {
+        match self {
+            Self::Grpc(stream) => {
+                while !octets.is_empty() {
+                    stream.reserve_capacity(octets.len());
+                    let granted = poll_fn(|cx| stream.poll_capacity(cx)).await;
+                    let granted =
+                        granted.ok_or_else(|| ConnectError::Http("the stream ended".into()))?.map_err(http_error)?;
+                    let piece = octets.split_to(granted.min(octets.len()));
+                    stream.send_data(piece, false).map_err(http_error)?;
+                }
+            }
+            Self::Web(sink) => {
+                // The same buffer, but a frame of its own for each message, without the prefix.
+                while let Some(&[_, l0, l1, l2, l3]) = octets.first_chunk::<PREFIX_OCTETS>() {
+                    let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+                    drop(octets.split_to(PREFIX_OCTETS));
+                    let message = octets.split_to(length.min(octets.len()));
+                    sink.feed(Message::Binary(message)).await.map_err(web_error)?;
+                }
+                sink.flush().await.map_err(web_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the stream.
+    pub(super) async fn finish(&mut self) {
+        match self {
+            Self::Grpc(stream) => drop(stream.send_data(Bytes::new(), true)),
+            Self::Web(sink) => drop(sink.close().await),
+        }
+    }
+}
+
+/// Upgrades a socket to a WebSocket.
+///
+/// Source: slim-wire §1.3: path as configured, no sub-protocol, no extensions.
+pub(super) async fn upgrade(
+    config: &ConnectConfig,
+    url: &str,
+    socket: Box<dyn Io>,
+) -> Result<(Receiver, Sender), ConnectError> {
+    let mut request = url.into_client_request().map_err(web_error)?;
+    for (name, value) in &config.headers {
+        let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
+            return Err(ConnectError::Http(format!("header {name:?} cannot be sent")));
+        };
+        request.headers_mut().insert(name, value);
+    }
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_OCTETS_MAX)).max_frame_size(Some(MESSAGE_OCTETS_MAX));
+    let upgraded = tokio_tungstenite::client_async_with_config(request, socket, Some(limits)).await;
+    let (sink, stream) = upgraded.map_err(web_error)?.0.split();
+    Ok((Receiver::Web(stream), Sender::Web(sink)))
+}
