@@ -8,7 +8,7 @@
 //! - whoever must get a copy has it when everything has come to rest, unless the node counted a copy it dropped for that
 //!   client, or one of the two had left.
 
-use super::peer::Target;
+use super::channel::Target;
 use slimline_wire::link::{HeaderMac, HopFields};
 use slimline_wire::message::{MacOut, MessageView, NameParts, parse, rewrite};
 use slimline_wire::{Name, NameId};

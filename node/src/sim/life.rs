@@ -1,8 +1,9 @@
 //! One run: a node, its clients, and chance, which decides who goes next and what clients do.
 
+use super::channel::{Plan, Target, link_id};
 use super::history::{History, Summary};
 use super::node::{Actor, PATIENT, STRICT, Shape, SimNode};
-use super::peer::{Leave, Peer, Plan, Target, link_id};
+use super::peer::{Leave, Peer};
 use crate::io::sim::{Dice, Faults, Injected};
 use crate::shard::stats::Counters;
 use slimline_wire::h2::Limits;

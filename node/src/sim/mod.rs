@@ -13,6 +13,7 @@
 //! SLIMLINE_SIM_SEED=1234  cargo test --profile sim -p slimline-node --lib sim::seeds
 //! ```
 
+mod channel;
 mod history;
 mod life;
 mod node;

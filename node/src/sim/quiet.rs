@@ -1,6 +1,5 @@
 //! What a shard must not hold on to: looked at when everything should be done, and when everybody has left.
 
-use crate::conn::connection::Wait;
 use crate::conn::transport::Closing;
 use crate::shard::core::Core;
 
@@ -10,14 +9,7 @@ pub(super) fn unfinished(core: &Core) -> Option<String> {
     for connection in core.connections.iter() {
         let id = connection.id;
         if let Some(parked) = &connection.parked {
-            let target = match parked.wait {
-                Wait::Target(target) => core.connections.get(target.slot, target.generation),
-                _ => None,
-            };
-            let target = target.map(|target| {
-                (target.pressure, target.age.waiting(), target.out.octets().len(), &target.waiters, target.ending)
-            });
-            return Some(format!("connection {id} is parked: {:?}, {target:?}", parked.wait));
+            return Some(format!("connection {id} is parked: {:?}", parked.wait));
         }
         if !connection.backlog.is_empty() || connection.requests > 0 {
             return Some(format!(

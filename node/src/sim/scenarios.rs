@@ -1,9 +1,9 @@
 //! Named situations: the cases of ARCHITECTURE.md that chance would meet too seldom, each under many seeds.
 
+use super::channel::{Plan, Target};
 use super::history::Summary;
 use super::life::{Life, SERVICES};
 use super::node::{PATIENT, STRICT, Shape};
-use super::peer::{Plan, Target};
 use crate::io::sim::Faults;
 use crate::settings::SlowReader;
 use slimline_wire::h2::Limits;
@@ -112,6 +112,18 @@ fn two_full_connections_facing_each_other_lose_nothing_when_waited_for() {
         for shards in [1, 2] {
             let summary = facing_each_other(seed, shards, PATIENT).finish();
             assert_eq!((summary.copies, summary.missing), (2 * FLOOD as u64, 0), "seed {seed}, {shards} shards");
+        }
+    }
+}
+
+#[test]
+fn a_stream_reset_while_it_is_parked_leaves_nothing_behind() {
+    for seed in 0..SEEDS {
+        for shards in [1, 2] {
+            let mut life = facing_each_other(seed, shards, PATIENT);
+            life.run_until("both are parked", Duration::from_secs(2), |life| life.node.counters().parked_target >= 2);
+            life.peers[0].reset(0, &mut life.history); // with octets for it on their way
+            life.finish();
         }
     }
 }
