@@ -19,6 +19,9 @@ pub(super) struct Life {
     /// When a client acts next by itself; `None` when scenarios say what is done.
     next_act: Option<Instant>,
     habits: Habits,
+    /// Goes on later than it could, now and then: what a busy core does to a thread.
+    lazy: Option<Actor>,
+    lazy_until: Option<Instant>,
     /// Copies and steps so far.
     pub(super) steps: u64,
     runnable: Vec<Actor>,
@@ -68,12 +71,20 @@ enum Pass {
 impl Life {
     pub(super) fn new(seed: u64, shape: &Shape) -> Self {
         let node = SimNode::start(seed, shape);
+        let mut dice = Dice::new(seed ^ 0x11fe);
+        let lazy = match dice.below(4) {
+            0 => Some(Actor::Control),
+            1 => Some(Actor::Shard(dice.below(shape.shards))),
+            _ => None,
+        };
         Self {
             node,
             peers: Vec::new(),
             history: History::default(),
-            dice: Dice::new(seed ^ 0x11fe),
+            dice,
             next_act: None,
+            lazy,
+            lazy_until: None,
             habits: Habits::quiet(shape),
             steps: 0,
             runnable: Vec::new(),
@@ -143,6 +154,8 @@ impl Life {
         }
         self.runnable.clear();
         self.node.runnable(&mut self.runnable);
+        let asleep = self.lazy.filter(|_| self.lazy_until.is_some_and(|until| until > now));
+        self.runnable.retain(|actor| Some(*actor) != asleep);
         let peers: Vec<usize> = (0..self.peers.len()).filter(|&peer| self.peers[peer].has_work(now)).collect();
         let acts = usize::from(self.next_act.is_some_and(|at| at <= now));
         let count = self.runnable.len() + peers.len() + acts;
@@ -152,6 +165,9 @@ impl Life {
         let chosen = self.dice.below(count);
         if let Some(&actor) = self.runnable.get(chosen) {
             self.node.step(actor);
+            if self.lazy == Some(actor) && self.dice.happens(200) {
+                self.lazy_until = Some(now + self.up_to(LAZY_MAX));
+            }
         } else if let Some(&peer) = peers.get(chosen - self.runnable.len()) {
             self.peers[peer].pump(now, &mut self.history, &mut self.dice);
         } else {
@@ -166,12 +182,15 @@ impl Life {
             peer.deaf_until.into_iter().chain(peer.channels.iter().filter_map(|channel| channel.withholds_until))
         });
         let now = self.node.net.now();
-        peers.filter(|at| *at > now).chain(self.next_act).chain(self.node.next_moment()).min()
+        let lazy_until = self.lazy_until.filter(|until| *until > now);
+        let node = self.node.next_moment(self.lazy.filter(|_| lazy_until.is_some()));
+        peers.filter(|at| *at > now).chain(self.next_act).chain(lazy_until).chain(node).min()
     }
 
     /// Lets everything come to rest: no fault happens any more, pauses end, nobody begins anything.
     pub(super) fn settle(&mut self) {
         self.next_act = None;
+        (self.lazy, self.lazy_until) = (None, None);
         self.node.net.heal();
         let leaving = self.peers.iter_mut().filter(|peer| peer.is_open() && peer.is_leaving);
         leaving.for_each(|peer| peer.leave(Leave::Close, &mut self.history));
@@ -403,6 +422,9 @@ const QUEUED_OCTETS_MAX: usize = 500_000;
 
 /// A run is far shorter.
 const STEPS_MAX: u64 = 2_000_000;
+
+/// What a busy core keeps a thread from running.
+const LAZY_MAX: Duration = Duration::from_millis(5);
 
 /// Virtual time in which everything has to come to rest: longer than `cut_after`.
 const SETTLE_MAX: Duration = Duration::from_secs(30);

@@ -128,10 +128,11 @@ impl SimNode {
         }
     }
 
-    /// When somebody may go on, if nothing new comes from outside.
-    pub(super) fn next_moment(&self) -> Option<Instant> {
+    /// When somebody but `asleep` may go on, if nothing new comes from outside.
+    pub(super) fn next_moment(&self, asleep: Option<Actor>) -> Option<Instant> {
         let now = self.net.now();
-        self.shards.iter().filter(|shard| !shard.over).filter_map(|shard| shard.next(now)).min()
+        let shards = self.shards.iter().enumerate().filter(|(index, _)| asleep != Some(Actor::Shard(*index)));
+        shards.filter(|(_, shard)| !shard.over).filter_map(|(_, shard)| shard.next(now)).min()
     }
 
     pub(super) fn step(&mut self, actor: Actor) {
