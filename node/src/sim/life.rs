@@ -304,7 +304,8 @@ impl Life {
         match dice.below(10) {
             0..6 => {
                 peer.deaf_until = Some(now + pause);
-                peer.is_excused |= habits.is_strict;
+                // Deaf for long it misses windows, and with them the deadline of a link it asks for.
+                peer.is_excused |= habits.is_strict || pause > DEAF_MAX;
             }
             6..9 if habits.leaves => {
                 peer.leave([Leave::Finish, Leave::Close, Leave::Reset][dice.below(3)], history);
@@ -422,6 +423,9 @@ const QUEUED_OCTETS_MAX: usize = 500_000;
 
 /// A run is far shorter.
 const STEPS_MAX: u64 = 2_000_000;
+
+/// Well below the deadline for a link negotiation.
+const DEAF_MAX: Duration = Duration::from_secs(2);
 
 /// What a busy core keeps a thread from running.
 const LAZY_MAX: Duration = Duration::from_millis(5);
