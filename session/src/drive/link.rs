@@ -90,7 +90,7 @@ async fn open(
         request = request.header(name, value);
     }
     let request = request.body(()).map_err(|error| ConnectError::Http(error.to_string()))?;
-    let mut requests = requests.ready().await.map_err(http_error)?;
+    let mut requests = within(config, "a free stream", requests.ready()).await?.map_err(http_error)?;
     let (response, stream) = requests.send_request(request, false).map_err(http_error)?;
     let response = within(config, "opening the stream", response).await?.map_err(http_error)?;
     if response.status() != 200 {
