@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -119,8 +120,19 @@ impl Python {
 struct Node {
     url: String,
     lax: bool,
-    _process: Option<Process>,
+    process: Option<Process>,
     _python: Option<Python>,
+    /// Read by the process at its leisure, so it stays as long as the process does.
+    _config: Option<ConfigFile>,
+}
+
+/// A file that goes with its owner.
+struct ConfigFile(PathBuf);
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 static CONFIGS: AtomicU32 = AtomicU32::new(0);
@@ -144,7 +156,7 @@ impl Node {
         if binary == "embedded" {
             let mut python = Python::start();
             python.run(json!({"do": "serve", "address": address}));
-            let node = Self { url, lax: true, _process: None, _python: Some(python) };
+            let mut node = Self { url, lax: true, process: None, _python: Some(python), _config: None };
             node.wait(address);
             return node;
         }
@@ -162,17 +174,28 @@ impl Node {
             .stderr(if show { Stdio::inherit() } else { Stdio::null() })
             .spawn()
             .expect("the node starts");
-        let node = Self { url, lax: false, _process: Some(Process(child)), _python: None };
+        let (process, config) = (Some(Process(child)), Some(ConfigFile(config)));
+        let mut node = Self { url, lax: false, process, _python: None, _config: config };
         node.wait(address);
-        let _ = std::fs::remove_file(config);
         node
     }
 
-    fn wait(&self, address: &str) {
+    /// Returns when somebody listens there. After a restart that may for a moment be the node before: the kernel takes its
+    /// listener down later than its process.
+    fn wait(&mut self, address: &str) {
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
             assert!(Instant::now() < end, "no node at {}", self.url);
+            self.lives();
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[track_caller]
+    fn lives(&mut self) {
+        if let Some(process) = &mut self.process {
+            let ended = process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "the node ended: {ended:?}");
         }
     }
 
@@ -580,10 +603,11 @@ async fn the_node_restarts() {
     let theirs = bob.answer(waiting)["session"].clone();
     ours.publish(b"before".to_vec()).await.unwrap().delivered().await.unwrap();
     assert_eq!(bob.text(&theirs), "before");
-    let node = node.restart();
+    let mut node = node.restart();
     for n in 0..3 {
         let publication = ours.publish(format!("after {n}").into_bytes()).await.unwrap();
         let delivery = publication.delivered().await.unwrap();
+        node.lives();
         if n == 0 && !delivery.is_complete() {
             // The SDK never dials again when the node takes its connection but not its stream, which a restart may do to it.
             // We have come back, and a new application finds us.
@@ -598,7 +622,6 @@ async fn the_node_restarts() {
         bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}"), "wait": true}));
         assert_eq!(text(&ours).await, format!("answer {n}"));
     }
-    drop(node);
 }
 
 /// Eight members, half of them Python: everybody hears everybody, under each kind of moderator.
@@ -659,7 +682,7 @@ async fn over_websocket() {
     let url = format!("ws://127.0.0.1:{port}/");
     let mut python = Python::start();
     python.run(json!({"do": "serve", "address": url}));
-    let node = Node { url: url.clone(), lax: true, _process: None, _python: Some(python) };
+    let mut node = Node { url: url.clone(), lax: true, process: None, _python: Some(python), _config: None };
     node.wait(&format!("127.0.0.1:{port}"));
     let mut bob = Python::join(&node, "acme/ns/bob");
     let alice = node.app("acme/ns/alice").await;
