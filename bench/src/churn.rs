@@ -129,6 +129,7 @@ impl Churn<'_> {
             run: self.names.run,
             connection: index,
             verify_one_in: 1,
+            no_mac: false,
         };
         let client =
             Client::start(self.plan.peer, &settings, slot == GREETER, 0, &mut out.octets).map_err(BenchError::Plan)?;

@@ -131,7 +131,9 @@ impl Publisher {
                     let tail = compose::after_identity(fanout);
                     identity_at = mac_at - tail - token.len();
                     debug_assert_eq!(&pool.octets[at + identity_at..][..token.len()], token.as_slice());
-                    if !plan.fresh {
+                    if plan.no_mac {
+                        pool.octets.truncate(at + mac_at - compose::MAC_HEAD_OCTETS);
+                    } else if !plan.fresh {
                         client.sign(&mut pool.octets[at..], mac_at)?;
                     }
                 }

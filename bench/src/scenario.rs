@@ -252,6 +252,11 @@ pub(crate) struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fresh: bool,
+    /// Offer no key in the negotiation, so that links run without header MAC; the node must allow it
+    /// (require_header_mac: false)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_mac: bool,
     /// Pre-signed headers per publisher (default: 4096; 65536 over many names)
     #[arg(long)]
     pub(crate) variants: Option<u32>,
@@ -345,6 +350,7 @@ impl Options {
             engine: self.engine.or(below.engine),
             seed: self.seed.or(below.seed),
             fresh: self.fresh || below.fresh,
+            no_mac: self.no_mac || below.no_mac,
             variants: self.variants.or(below.variants),
             verify_one_in: self.verify_one_in.or(below.verify_one_in),
             nagle: self.nagle || below.nagle,
@@ -383,6 +389,7 @@ pub(crate) struct Plan {
     pub(crate) engine: EngineKind,
     pub(crate) seed: u64,
     pub(crate) fresh: bool,
+    pub(crate) no_mac: bool,
     pub(crate) variants: u32,
     pub(crate) verify_one_in: u32,
     pub(crate) nagle: bool,
@@ -484,6 +491,9 @@ impl Plan {
         if engine == EngineKind::Uring && (o.acks || command == Command::Churn) {
             return refuse("--engine uring gathers what is written while a send is under way: use epoll here".into());
         }
+        if o.no_mac && (o.fresh || command == Command::Churn) {
+            return refuse("--no-mac: nothing is signed then, so neither --fresh nor churn goes with it".into());
+        }
         if command == Command::Churn && o.peer.is_some_and(|peer| peer != Peer::Slim) {
             return refuse("churn speaks to SLIM nodes only".into());
         }
@@ -514,6 +524,7 @@ impl Plan {
             engine,
             seed: o.seed.unwrap_or(1),
             fresh: o.fresh,
+            no_mac: o.no_mac,
             variants,
             verify_one_in: o.verify_one_in.unwrap_or(64),
             nagle: o.nagle,
@@ -595,6 +606,7 @@ mod tests {
                 .contains("ulimit")
         );
         assert!(plan(|o| o.node_pid = Some(u32::MAX)).is_err());
+        assert!(plan(|o| (o.no_mac, o.fresh) = (true, true)).is_err());
     }
 
     #[test]

@@ -172,6 +172,7 @@ impl<'a, D: Door> Worker<'a, D> {
                 run: self.names.run,
                 connection: number,
                 verify_one_in: plan.verify_one_in.max(1),
+                no_mac: plan.no_mac,
             };
             let mut out = Outbox::default();
             let group = part.publisher.map_or(part.subscriber, |p| p) % plan.names.max(1);

@@ -63,6 +63,9 @@ fn put_name(field: u32, (name, text): (&Name, &[String; 3]), out: &mut Vec<u8>) 
     put_octets(field, &whole, out);
 }
 
+/// Tag and length before the MAC, which is the last field of [`header`].
+pub(crate) const MAC_HEAD_OCTETS: usize = 2;
+
 /// Appends the octets of a SLIMHeader whose MAC is 32 zeros; returns where the MAC stands.
 pub(crate) fn header(parts: &HeaderParts<'_>, out: &mut Vec<u8>) -> usize {
     put_name(1, parts.source, out);

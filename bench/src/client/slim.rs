@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// Number of this connection: its link id is made of it.
     pub(crate) connection: u32,
     pub(crate) verify_one_in: u32,
+    /// Offer no key: the link then runs without MAC.
+    pub(crate) no_mac: bool,
 }
 
 /// Windows an SDK gives (slim-wire §1.1).
@@ -51,6 +53,7 @@ pub(crate) struct Slim {
     deframer: Deframer,
     stage: Stage,
     initiator: Initiator,
+    no_mac: bool,
     link_id: String,
     mac: Option<HeaderMac>,
     verify_one_in: u32,
@@ -90,6 +93,7 @@ impl Slim {
             deframer: Deframer::new(MESSAGE_OCTETS_MAX),
             stage: Stage::Opening,
             initiator: Initiator::new(false).map_err(|error| format!("no key pair: {error}"))?,
+            no_mac: settings.no_mac,
             link_id: format!(
                 "51135112-{:04x}-4{:03x}-8000-{:012x}",
                 settings.run >> 16,
@@ -186,7 +190,7 @@ impl Slim {
             link_id: &self.link_id,
             slim_version: "0.1.0",
             is_reply: false,
-            ecdh_public_key: &public,
+            ecdh_public_key: if self.no_mac { &[] } else { &public },
             connection_type: ConnType::Edge,
             node_id: &self.link_id,
             deployment_name: "",
@@ -231,7 +235,11 @@ impl Slim {
         let name = (&wanted.name, wanted.text);
         let parts = HeaderParts { source: name, destination: name, identity: wanted.identity, fanout: 1 };
         let mac_at = compose::header(&parts, &mut header);
-        self.sign(&mut header, mac_at)?;
+        if self.no_mac {
+            header.truncate(mac_at - compose::MAC_HEAD_OCTETS);
+        } else {
+            self.sign(&mut header, mac_at)?;
+        }
         let mut message = Vec::new();
         compose::subscribe(&header, self.next_subscription, &mut message);
         self.next_subscription += 1;
