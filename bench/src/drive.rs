@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::engine::epoll::Epoll;
+#[cfg(feature = "glommio")]
+use crate::engine::glommio::Glommio;
 use crate::engine::uring::Uring;
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
@@ -166,6 +168,13 @@ fn start_worker(plan: &Plan, shared: &Shared, index: usize, names: Names) -> Res
             let door = Uring::new(!plan.nagle).map_err(BenchError::system("io_uring (try --engine epoll)"))?;
             Worker::run(plan, shared, index, names, door)
         }
+        #[cfg(feature = "glommio")]
+        EngineKind::Glommio => {
+            let door = Glommio::new().map_err(BenchError::system("glommio (try --engine epoll)"))?;
+            Worker::run(plan, shared, index, names, door)
+        }
+        #[cfg(not(feature = "glommio"))]
+        EngineKind::Glommio => Err(BenchError::Plan("built without glommio".into())), // refused by the plan before
     }
 }
 

@@ -87,8 +87,12 @@ pub(crate) enum Spread {
 pub(crate) enum EngineKind {
     /// epoll, the generator's own.
     Epoll,
-    /// io-uring, on the node's own kernel door.
+    /// io_uring, on the node's own kernel door.
+    #[value(alias = "io-uring")]
+    #[serde(alias = "io-uring")]
     Uring,
+    /// glommio's executor and sockets.
+    Glommio,
 }
 
 /// Sizes of payloads: `256`, `64-1024` (uniform) or `64:70,1024:25,16384:5` (weighted).
@@ -488,8 +492,14 @@ impl Plan {
             return refuse("--acks belongs to pingpong".into());
         }
         let engine = o.engine.unwrap_or(EngineKind::Epoll);
-        if engine == EngineKind::Uring && (o.acks || command == Command::Churn) {
-            return refuse("--engine uring gathers what is written while a send is under way: use epoll here".into());
+        if engine != EngineKind::Epoll && (o.acks || command == Command::Churn) {
+            return refuse(format!(
+                "--engine {} gathers what is written while a send is under way: use epoll here",
+                format!("{engine:?}").to_lowercase()
+            ));
+        }
+        if engine == EngineKind::Glommio && !cfg!(feature = "glommio") {
+            return refuse("--engine glommio: this slimload was built without it (cargo's feature `glommio`)".into());
         }
         if o.no_mac && (o.fresh || command == Command::Churn) {
             return refuse("--no-mac: nothing is signed then, so neither --fresh nor churn goes with it".into());

@@ -1,6 +1,8 @@
 //! The generator's door to the kernel, in the shape its one loop needs: wait, be told what arrived, send what waits.
 
 pub(crate) mod epoll;
+#[cfg(feature = "glommio")]
+pub(crate) mod glommio;
 pub(crate) mod uring;
 
 use std::io;
@@ -55,6 +57,9 @@ pub(crate) enum Waker {
     Event(std::sync::Arc<std::os::fd::OwnedFd>),
     /// Through the node's kernel door.
     Io(slimline_node::io::Waker),
+    /// Through the task that waits.
+    #[cfg(feature = "glommio")]
+    Bell(std::sync::Arc<glommio::Bell>),
 }
 
 impl std::fmt::Debug for Waker {
@@ -71,6 +76,8 @@ impl Waker {
                 let _ = rustix::io::write(event, &1u64.to_ne_bytes());
             }
             Self::Io(waker) => waker.wake(),
+            #[cfg(feature = "glommio")]
+            Self::Bell(bell) => bell.ring(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slimline_node::io::{Block, Done, Ended, Engine, EngineChoice, Io, IoOptions, Key};
 
@@ -17,7 +17,12 @@ pub(crate) struct Uring {
     /// Blocks that came back, for the next outbox.
     spare: Vec<Vec<u8>>,
     nodelay: bool,
+    /// Sockets the ring still holds.
+    open: u32,
 }
+
+/// How long the kernel may take to close what is left at the end.
+const LEAVE: Duration = Duration::from_secs(1);
 
 fn key(slot: u32) -> Key {
     Key { slot, generation: 0 } // a slot is used once in a run
@@ -28,7 +33,7 @@ impl Uring {
     pub(crate) fn new(nodelay: bool) -> io::Result<Self> {
         let options = IoOptions { engine: EngineChoice::Uring, ..IoOptions::default() };
         let (io, _) = Engine::open(&options)?;
-        Ok(Self { io, done: VecDeque::new(), spare: Vec::new(), nodelay })
+        Ok(Self { io, done: VecDeque::new(), spare: Vec::new(), nodelay, open: 0 })
     }
 
     fn complete(&mut self, done: Done, tell: &mut dyn FnMut(u32, Arrival<'_>)) {
@@ -53,8 +58,8 @@ impl Uring {
                     Err(error) => tell(key.slot, Arrival::Ended(Some(error))),
                 }
             }
+            Done::Closed { .. } => self.open -= 1,
             Done::ReceiveEnded { why: Ended::Cancelled, .. }
-            | Done::Closed { .. }
             | Done::Woken
             | Done::Connected { .. }
             | Done::Accepted { .. }
@@ -67,12 +72,14 @@ impl Door for Uring {
     fn adopt(&mut self, slot: u32, socket: TcpStream) -> io::Result<()> {
         let same = socket.try_clone()?;
         self.io.adopt(key(slot), OwnedFd::from(socket))?;
+        self.open += 1;
         same.set_nodelay(self.nodelay)?; // taking it over switched Nagle's algorithm off
         self.io.receive(key(slot));
         Ok(())
     }
 
     fn remove(&mut self, slot: u32) {
+        let _ = self.io.enter(Some(Duration::ZERO), &mut self.done); // last words are on their way before the close
         self.io.close(key(slot));
     }
 
@@ -98,5 +105,16 @@ impl Door for Uring {
 
     fn waker(&self) -> Waker {
         Waker::Io(self.io.waker())
+    }
+}
+
+impl Drop for Uring {
+    /// A ring that is merely dropped leaves its sockets open for as long as the kernel takes to notice.
+    fn drop(&mut self) {
+        let start = Instant::now();
+        let mut done = std::mem::take(&mut self.done);
+        while self.open > 0 && start.elapsed() < LEAVE && self.io.enter(Some(LEAVE / 100), &mut done).is_ok() {
+            done.drain(..).for_each(|one| self.complete(one, &mut |_, _| ()));
+        }
     }
 }

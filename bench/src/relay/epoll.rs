@@ -2,14 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::EventFlags;
 
+use super::poll::{LISTENER, Poll};
 use super::{HELD_OCTETS_MAX, READ_OCTETS};
 use crate::client::relay::{HELLO_OCTETS, read_hello};
-
-const LISTENER: u64 = u64::MAX;
 
 struct End {
     socket: TcpStream,
@@ -64,23 +62,17 @@ pub(super) fn accept(listener: &TcpListener) -> io::Result<Option<(TcpStream, bo
 
 /// Serves until the process ends.
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
-    let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, listener.as_fd(), EventData::new_u64(LISTENER), EventFlags::IN)?;
+    let mut poll = Poll::new(listener)?;
     let mut ends: Vec<Option<End>> = Vec::new();
     let mut buffer = vec![0; READ_OCTETS];
-    let mut events: Vec<epoll::Event> = Vec::with_capacity(512);
+    let mut ready = Vec::new();
     loop {
-        events.clear();
-        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in &events {
-            let token = event.data.u64();
+        poll.wait(&mut ready)?;
+        for &(token, flags) in &ready {
             if token == LISTENER {
                 if let Some((socket, publishes, group)) = accept(listener)? {
                     let slot = ends.iter().position(Option::is_none).unwrap_or(ends.len());
-                    epoll::add(&poll, socket.as_fd(), EventData::new_u64(slot as u64), EventFlags::IN)?;
+                    poll.add(slot, &socket, EventFlags::IN)?;
                     let end = End { socket, publishes, group, held: Vec::new(), from: 0 };
                     if slot == ends.len() {
                         ends.push(Some(end));
@@ -90,7 +82,7 @@ pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
                 }
                 continue;
             }
-            if relay(token as usize, event.flags, &mut ends, &mut buffer).is_err()
+            if relay(token as usize, flags, &mut ends, &mut buffer).is_err()
                 && let Some(place) = ends.get_mut(token as usize)
             {
                 *place = None;
@@ -123,7 +115,7 @@ fn relay(slot: usize, flags: EventFlags, ends: &mut [Option<End>], buffer: &mut 
 }
 
 /// Sets what each socket waits for; only needed while something is held anywhere.
-fn watch(poll: &std::os::fd::OwnedFd, ends: &[Option<End>]) -> io::Result<()> {
+fn watch(poll: &Poll, ends: &[Option<End>]) -> io::Result<()> {
     let full: Vec<(bool, u32)> = ends
         .iter()
         .flatten()
@@ -140,7 +132,7 @@ fn watch(poll: &std::os::fd::OwnedFd, ends: &[Option<End>]) -> io::Result<()> {
         flags.set(EventFlags::IN, !stopped);
         flags.set(EventFlags::OUT, !end.held.is_empty());
         any |= stopped || !end.held.is_empty();
-        epoll::modify(poll, end.socket.as_fd(), EventData::new_u64(slot as u64), flags)?;
+        poll.modify(slot, &end.socket, flags)?;
     }
     WATCHED.set(any);
     Ok(())

@@ -4,10 +4,14 @@
 //! publisher sends goes to every subscriber of its group, and what a subscriber sends to every publisher.
 
 mod epoll;
+#[cfg(feature = "glommio")]
+mod glommio;
+mod poll;
 mod splice;
 mod tokio;
+mod uring;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use crate::error::{BenchError, Result};
 
@@ -15,7 +19,13 @@ use crate::error::{BenchError, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum RelayEngine {
     /// Receive and send over epoll.
+    #[value(alias = "raw")]
     Epoll,
+    /// Over io_uring, through the node's own kernel door; octets are copied once, from receive to send memory.
+    #[value(alias = "io-uring")]
+    Uring,
+    /// glommio, one executor.
+    Glommio,
     /// Through a pipe, the octets never in user space; one subscriber per publisher.
     Splice,
     /// tokio, one thread.
@@ -29,7 +39,7 @@ pub(crate) struct RelayOptions {
     #[arg(long, default_value = "127.0.0.1:46400", value_name = "HOST:PORT")]
     listen: String,
     /// How to drive the sockets
-    #[arg(long = "drive", default_value = "epoll")]
+    #[arg(long, alias = "drive", default_value = "epoll")]
     engine: RelayEngine,
     /// CPU to run on
     #[arg(long)]
@@ -46,13 +56,25 @@ pub(crate) fn run(options: &RelayOptions) -> Result<()> {
     if let Some(cpu) = options.cpu {
         crate::machine::pin(cpu)?;
     }
-    let listener =
-        TcpListener::bind(&options.listen).map_err(BenchError::system(format!("listen on {}", options.listen)))?;
-    println!("relay listening on {} ({:?})", options.listen, options.engine);
+    let what = || format!("relay on {}", options.listen);
+    if options.engine == RelayEngine::Glommio {
+        #[cfg(feature = "glommio")]
+        return glommio::serve(&options.listen).map_err(BenchError::system(what()));
+        #[cfg(not(feature = "glommio"))]
+        return Err(BenchError::Plan("this slimload was built without glommio (cargo's feature `glommio`)".into()));
+    }
+    let listener = TcpListener::bind(&options.listen).map_err(BenchError::system(what()))?;
+    announce(listener.local_addr().map_err(BenchError::system(what()))?, options.engine);
     match options.engine {
-        RelayEngine::Epoll => epoll::serve(&listener),
         RelayEngine::Splice => splice::serve(&listener),
         RelayEngine::Tokio => tokio::serve(listener),
+        RelayEngine::Uring => uring::serve(listener),
+        RelayEngine::Epoll | RelayEngine::Glommio => epoll::serve(&listener),
     }
     .map_err(BenchError::system("relay"))
+}
+
+/// Says where a relay listens: with port 0 the only way to know.
+fn announce(address: SocketAddr, engine: RelayEngine) {
+    println!("relay listening on {address} ({engine:?})");
 }

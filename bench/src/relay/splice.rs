@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::EventFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use super::poll::{LISTENER, Poll};
 
 /// Octets a pipe holds.
 const PIPE_OCTETS: usize = 1024 * 1024;
-const LISTENER: u64 = u64::MAX;
 
 /// One connection, and the pipe from it to its partner.
 struct End {
@@ -23,25 +24,19 @@ struct End {
 
 /// Serves until the process ends.
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
-    let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, listener.as_fd(), EventData::new_u64(LISTENER), EventFlags::IN)?;
+    let mut poll = Poll::new(listener)?;
     let mut ends: Vec<Option<End>> = Vec::new();
-    let mut events: Vec<epoll::Event> = Vec::with_capacity(512);
+    let mut ready = Vec::new();
     loop {
-        events.clear();
-        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in &events {
-            let token = event.data.u64();
+        poll.wait(&mut ready)?;
+        for &(token, _) in &ready {
             if token == LISTENER {
                 if let Some((socket, publishes, group)) = super::epoll::accept(listener)? {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
                     let _ = fcntl_setpipe_size(&write, PIPE_OCTETS); // smaller works too
                     // Edge-triggered: a socket whose partner is full must not spin.
                     let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-                    epoll::add(&poll, socket.as_fd(), EventData::new_u64(ends.len() as u64), flags)?;
+                    poll.add(ends.len(), &socket, flags)?;
                     ends.push(Some(End { socket, publishes, group, read, write, piped: 0 }));
                 }
                 continue;

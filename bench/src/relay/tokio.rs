@@ -35,12 +35,15 @@ async fn relay(socket: ::tokio::net::TcpStream, targets: Targets) -> io::Result<
     let mut hello = [0; HELLO_OCTETS];
     read.read_exact(&mut hello).await?;
     let Some((publishes, group)) = read_hello(&hello) else { return Ok(()) };
-    targets.borrow_mut().entry((group, publishes)).or_default().push(Rc::new(Mutex::new(write)));
+    let own = Rc::new(Mutex::new(write));
+    targets.borrow_mut().entry((group, publishes)).or_default().push(own.clone());
     let mut buffer = vec![0; super::READ_OCTETS];
     loop {
-        let received = read.read(&mut buffer).await?;
+        let received = read.read(&mut buffer).await.unwrap_or(0);
         if received == 0 {
-            targets.borrow_mut().remove(&(group, publishes));
+            if let Some(side) = targets.borrow_mut().get_mut(&(group, publishes)) {
+                side.retain(|target| !Rc::ptr_eq(target, &own));
+            }
             return Ok(());
         }
         let to = targets.borrow().get(&(group, !publishes)).cloned().unwrap_or_default();
