@@ -45,8 +45,8 @@ impl Drop for Body {
 /// What a record asks of the receiving shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// Deliver to this connection.
-    One { hop: ConnId, ttl: u32 },
+    /// Deliver to this connection of yours; `again` when it is the second choice already.
+    One { hop: ConnId, from: ConnId, filter: MatchFilter, ttl: u32, again: bool },
     /// Deliver to each of your connections that asked for the name, except where `from` says otherwise.
     All { from: ConnId, filter: MatchFilter, ttl: u32 },
     /// This connection of mine is congested, or is no longer.
@@ -54,12 +54,13 @@ enum Plan {
 }
 
 impl Plan {
-    /// Shape: kind u8, flag u8, shard u16, ttl u32, slot u32, generation u32, 8 spare; native endian, it never leaves us.
+    /// Shape: kind u8, flag u8, shard u16, ttl u32, slot u32, generation u32: of the connection it comes from or is about;
+    /// then slot u32, generation u32 of the next hop, whose shard is the reader's. Native endian, it never leaves us.
     fn to_octets(self) -> [u8; PLAN_OCTETS] {
-        let (kind, flag, conn, ttl) = match self {
-            Self::One { hop, ttl } => (0, false, hop, ttl),
-            Self::All { from, filter, ttl } => (1, filter.exclude_peers, from, ttl),
-            Self::Congested { conn, congested } => (2, congested, conn, 0),
+        let (kind, flag, conn, ttl, hop) = match self {
+            Self::One { hop, from, filter, ttl, again } => (u8::from(again), filter.exclude_peers, from, ttl, hop),
+            Self::All { from, filter, ttl } => (2, filter.exclude_peers, from, ttl, from),
+            Self::Congested { conn, congested } => (3, congested, conn, 0, conn),
         };
         let mut octets = [0; PLAN_OCTETS];
         octets[0] = kind;
@@ -68,17 +69,24 @@ impl Plan {
         octets[4..8].copy_from_slice(&ttl.to_ne_bytes());
         octets[8..12].copy_from_slice(&conn.slot.to_ne_bytes());
         octets[12..16].copy_from_slice(&conn.generation.to_ne_bytes());
+        octets[16..20].copy_from_slice(&hop.slot.to_ne_bytes());
+        octets[20..24].copy_from_slice(&hop.generation.to_ne_bytes());
         octets
     }
 
-    fn split(record: &[u8]) -> (Self, &[u8]) {
+    /// `shard` is the reader's.
+    fn split(record: &[u8], shard: u16) -> (Self, &[u8]) {
         let (plan, message) = record.split_at(PLAN_OCTETS);
         let word = |at: usize| u32::from_ne_bytes([plan[at], plan[at + 1], plan[at + 2], plan[at + 3]]);
         let conn = ConnId { shard: u16::from_ne_bytes([plan[2], plan[3]]), slot: word(8), generation: word(12) };
         let (flag, ttl) = (plan[1] != 0, word(4));
+        let filter = MatchFilter { exclude_peers: flag };
         let plan = match plan[0] {
-            0 => Self::One { hop: conn, ttl },
-            1 => Self::All { from: conn, filter: MatchFilter { exclude_peers: flag }, ttl },
+            again @ (0 | 1) => {
+                let hop = ConnId { shard, slot: word(16), generation: word(20) };
+                Self::One { hop, from: conn, filter, ttl, again: again == 1 }
+            }
+            2 => Self::All { from: conn, filter, ttl },
             _ => Self::Congested { conn, congested: flag },
         };
         (plan, message)
@@ -132,9 +140,18 @@ impl MeshPort {
         }
     }
 
-    /// Sends a message to one connection of another shard; false when the way there is full.
-    pub(crate) fn send_one(&mut self, hop: ConnId, outgoing: &Outgoing<'_>) -> bool {
-        self.send(usize::from(hop.shard), Plan::One { hop, ttl: outgoing.ttl }, outgoing.message)
+    /// Sends a message to one connection of another shard, which chooses anew if that one has gone, unless this is such a
+    /// choice (`again`); false when the way there is full.
+    pub(crate) fn send_one(
+        &mut self,
+        from: ConnId,
+        filter: MatchFilter,
+        hop: ConnId,
+        again: bool,
+        outgoing: &Outgoing<'_>,
+    ) -> bool {
+        let plan = Plan::One { hop, from, filter, ttl: outgoing.ttl, again };
+        self.send(usize::from(hop.shard), plan, outgoing.message)
     }
 
     /// Sends a message for every connection of `shard` that asked for its name; false when the way there is full.
@@ -223,10 +240,19 @@ impl Core {
         for ring in &mut rings {
             for _ in 0..MESH_PER_TURN {
                 let Some(record) = ring.next() else { break };
-                let (plan, inline) = Plan::split(record.octets);
+                let (plan, inline) = Plan::split(record.octets, self.index);
                 let message = record.body.as_ref().map_or(inline, |body| &body.message);
                 match plan {
-                    Plan::One { hop, ttl } => self.deliver(hop, message, ttl, now),
+                    Plan::One { hop, from, filter, ttl, again } => {
+                        self.counters.mesh_in += 1;
+                        if !self.has_left(hop) {
+                            self.deliver(hop, message, ttl, now);
+                        } else if again {
+                            self.counters.drop_no_route += 1;
+                        } else {
+                            self.deliver_elsewhere(from, filter, message, ttl, now);
+                        }
+                    }
                     Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, ttl, now),
                     Plan::Congested { conn, congested: true } => {
                         self.congested_elsewhere.insert(conn);
@@ -242,11 +268,32 @@ impl Core {
     }
 
     fn deliver(&mut self, hop: ConnId, message: &[u8], ttl: u32, now: Instant) {
-        self.counters.mesh_in += 1;
         let Ok(MessageView::Publish(publish)) = parse(message) else {
             unreachable!("the sending shard read this message")
         };
         self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl }, now);
+    }
+
+    /// For one whose next hop left while the message was on its way here: whoever else holds the name, found once.
+    #[cold]
+    fn deliver_elsewhere(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
+        let Ok(MessageView::Publish(publish)) = parse(message) else {
+            unreachable!("the sending shard read this message")
+        };
+        let Some(hop) = self.choose(&publish.header.destination.name, from, filter) else {
+            self.counters.drop_no_route += 1;
+            return;
+        };
+        let outgoing = Outgoing { message, header: &publish.header, ttl };
+        if hop.shard == self.index {
+            self.counters.rerouted += 1;
+            self.enqueue(hop.slot, hop.generation, &outgoing, now);
+        } else if self.mesh.send_one(from, filter, hop, true, &outgoing) {
+            self.counters.rerouted += 1;
+            self.counters.mesh_out += 1;
+        } else {
+            self.counters.drop_next_hop_gone += 1; // nobody is here to wait for room in the ring
+        }
     }
 
     fn deliver_all(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
@@ -301,15 +348,17 @@ mod tests {
     #[test]
     fn a_plan_survives_its_octets() {
         let conn = ConnId { shard: 7, slot: 1_048_575, generation: 0xdead_beef };
+        let hop = ConnId { shard: 300, slot: 77, generation: 0xffff_fffe };
         for plan in [
-            Plan::One { hop: conn, ttl: 127 },
+            Plan::One { hop, from: conn, filter: MatchFilter { exclude_peers: true }, ttl: 127, again: false },
+            Plan::One { hop, from: conn, filter: MatchFilter { exclude_peers: false }, ttl: 127, again: true },
             Plan::All { from: conn, filter: MatchFilter { exclude_peers: true }, ttl: u32::MAX },
             Plan::Congested { conn, congested: true },
             Plan::Congested { conn, congested: false },
         ] {
             let mut record = plan.to_octets().to_vec();
             record.extend_from_slice(b"message");
-            assert_eq!(Plan::split(&record), (plan, &b"message"[..]));
+            assert_eq!(Plan::split(&record, hop.shard), (plan, &b"message"[..]));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::mesh::{Doorbell, LOG_BATCHES_MAX, delta_log};
 use crate::mesh_port::mesh;
 use crate::settings::Settings;
 use crate::shard::core::{Core, CoreParts};
+use crate::shard::reach::or_abort;
 use crate::shard::stats::{Published, ShardReport};
 use crate::shard::{Fellows, Shard, ShardParts, Turn};
 use crossbeam::channel::bounded;
@@ -196,8 +197,10 @@ impl Node {
         let control = std::thread::Builder::new()
             .name("slim-control".into())
             .spawn(move || {
-                crate::control::thread::run(&mut control, &control_waker, &shard_bells, &stop, |names| {
-                    shown.store(names, Ordering::Relaxed);
+                or_abort("control", || {
+                    crate::control::thread::run(&mut control, &control_waker, &shard_bells, &stop, |names| {
+                        shown.store(names, Ordering::Relaxed);
+                    });
                 });
             })
             .map_err(|source| StartError::Thread { name: "slim-control".into(), source })?;
@@ -351,27 +354,19 @@ pub struct Vitals {
 }
 
 fn run_shard(mut shard: Shard<Engine>) {
-    // Outside one transport's receive step a panic means our state cannot be trusted: the process ends, systemd restarts it.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let index = shard.core.index;
+    or_abort(&format!("shard {index}"), || {
         loop {
             match shard.turn(Instant::now) {
                 Ok(Turn::On) => {}
-                Ok(Turn::Over) => return Ok(()),
-                Err(error) => return Err(error),
+                Ok(Turn::Over) => return,
+                Err(error) => {
+                    tracing::error!(shard = index, %error, "the kernel door of a shard failed: the process ends");
+                    std::process::abort();
+                }
             }
         }
-    }));
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the kernel door of a shard failed: the process ends");
-            std::process::abort();
-        }
-        Err(_) => {
-            tracing::error!("internal error in a shard: the process ends");
-            std::process::abort();
-        }
-    }
+    });
 }
 
 fn io_options(slimline: &slimline_config::Slimline) -> IoOptions {

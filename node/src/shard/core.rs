@@ -3,6 +3,7 @@
 //! [`Core`] owns the transports, connections, the FIB replica and the counters. It is handed octets and time and leaves
 //! behind what the kernel should do: [`Action`]s, and transports whose output waits ([`Core::touched`]).
 
+use super::reach::Reading;
 use super::stats::{Counters, latency_histogram};
 use super::timers::Timers;
 use crate::conn::connection::{Connection, Wait};
@@ -76,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) arrived: Instant,
     /// Octets held for peers: queues, parked streams, incomplete messages.
     pub(crate) held: Held,
+    /// Whether a peer's octets are being read: how far a panic reaches.
+    pub(crate) reading: Reading,
     pub(crate) memory: Arc<Memory>,
     /// Reused by every publish: the matched next hops.
     pub(crate) hops: Vec<ConnId>,
@@ -152,6 +155,7 @@ impl Core {
             latency: latency_histogram(),
             arrived: parts.now,
             held: Held::default(),
+            reading: Reading::default(),
             memory: Arc::new(Memory::unlimited()),
             hops: Vec::new(),
             scratch: Vec::new(),

@@ -6,8 +6,8 @@ use super::subscribe::Sort;
 use crate::conn::connection::{Pressure, Wait};
 use crate::limits::OUTPUTS_PER_TURN;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
-use slimline_wire::ConnType;
 use slimline_wire::message::{Header, MessageView, parse};
+use slimline_wire::{ConnType, Name};
 use std::time::Instant;
 
 /// One message on its way out of this node: everything the egress side needs.
@@ -106,11 +106,7 @@ impl Core {
         let filter = self.filter(from);
         let outgoing = Outgoing { message, header, ttl: header.ttl - 1 };
         if header.fanout == 1 {
-            let mut hop = self.fib.match_one(&name, from, filter);
-            if hop.is_some_and(|hop| self.has_left(hop)) {
-                hop = self.fib.match_one(&name, from, filter); // the next in turn, until the replica hears of it
-            }
-            let Some(hop) = hop else {
+            let Some(hop) = self.choose(&name, from, filter) else {
                 self.counters.drop_no_route += 1;
                 return Flow::Next;
             };
@@ -119,7 +115,7 @@ impl Core {
             }
             if hop.shard == self.index {
                 self.enqueue(hop.slot, hop.generation, &outgoing, now);
-            } else if !self.mesh.send_one(hop, &outgoing) {
+            } else if !self.mesh.send_one(from, filter, hop, false, &outgoing) {
                 return Flow::Park(Wait::Shard(hop.shard), FanoutCursor::default(), true);
             } else {
                 self.counters.mesh_out += 1;
@@ -219,9 +215,20 @@ impl Core {
         MatchFilter { exclude_peers: from_peer && self.settings.full_mesh }
     }
 
+    /// Whose turn it is among those who hold `name`; connections of this shard that are no more, which the replica has not
+    /// heard of yet, are passed over once.
+    #[inline]
+    pub(crate) fn choose(&mut self, name: &Name, from: ConnId, filter: MatchFilter) -> Option<ConnId> {
+        let hop = self.fib.match_one(name, from, filter)?;
+        if self.has_left(hop) {
+            return self.fib.match_one(name, from, filter).filter(|&next| !self.has_left(next));
+        }
+        Some(hop)
+    }
+
     /// Whether `hop` is a connection of this shard that is no more, which the replica has not heard of yet.
     #[inline]
-    fn has_left(&self, hop: ConnId) -> bool {
+    pub(crate) fn has_left(&self, hop: ConnId) -> bool {
         hop.shard == self.index
             && self.connections.get(hop.slot, hop.generation).is_none_or(|connection| connection.departed)
     }

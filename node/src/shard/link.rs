@@ -37,7 +37,7 @@ impl Core {
             return self.refuse_link(slot, generation, Status::INVALID_ARGUMENT, NOT_A_LINK);
         };
         let policy = Policy { require_header_mac: settings.require_header_mac, enforce_pqc: false };
-        let accepted = match accept(request, policy) {
+        let accepted = match self.reading.run(|| accept(request, policy)) {
             Ok(accepted) => accepted,
             Err(error) => {
                 return self.refuse_link(slot, generation, Status::INVALID_ARGUMENT, &error.to_string());

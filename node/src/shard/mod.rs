@@ -10,6 +10,7 @@ pub(crate) mod drain;
 pub(crate) mod forward;
 mod http;
 pub(crate) mod link;
+pub(crate) mod reach;
 mod receive;
 pub(crate) mod stats;
 mod subscribe;
@@ -26,7 +27,6 @@ use crate::mesh::{Doorbell, LogReader};
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -231,13 +231,7 @@ impl<I: Io> Shard<I> {
         match done {
             Done::Received { key, lease } => {
                 let (core, io) = (&mut self.core, &self.io);
-                // Reach of a panic: this transport. What the step moves out of the core is rebuilt when missing.
-                let step = AssertUnwindSafe(|| core.received(key.slot, key.generation, io.octets(&lease), now));
-                if catch_unwind(step).is_err() {
-                    self.core.counters.panics += 1;
-                    tracing::error!(transport = key.slot, "internal error while reading: transport closed");
-                    self.core.abandon_transport(key.slot, key.generation);
-                }
+                core.received(key.slot, key.generation, io.octets(&lease), now);
                 self.io.put_back(lease);
                 self.core.reap_streams();
             }

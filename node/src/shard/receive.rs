@@ -1,6 +1,8 @@
 //! Bytes in: octets of one transport → HTTP/2 events → SLIM messages.
 
 use super::core::Core;
+#[cfg(test)]
+use super::reach::trap;
 use crate::conn::connection::{Parked, Phase, Wait};
 use crate::conn::transport::{Closing, Rx, StreamRole};
 use crate::limits;
@@ -40,7 +42,7 @@ impl Core {
         }
         let Some(mut rx) = transport.rx.take() else { return };
         rx.h2.data_sent(transport.tx.h2.take_data_sent());
-        let outcome = self.events(slot, generation, &mut rx, octets, now);
+        let outcome = self.contain(|core| core.events(slot, generation, &mut rx, octets, now));
         if rx.h2.is_in_header_block() {
             self.await_headers(slot, generation, rx.h2.last_stream(), now);
         }
@@ -56,10 +58,14 @@ impl Core {
                 return;
             }
         }
-        if let Err((code, reason)) = outcome {
-            self.counters.transport_errors += 1;
-            warn!(transport = slot, %code, reason, "peer broke HTTP/2: transport ends");
-            self.fail_transport(slot, generation, code, reason, now);
+        match outcome {
+            Some(Ok(())) => {}
+            Some(Err((code, reason))) => {
+                self.counters.transport_errors += 1;
+                warn!(transport = slot, %code, reason, "peer broke HTTP/2: transport ends");
+                self.fail_transport(slot, generation, code, reason, now);
+            }
+            None => self.close_after_panic(slot, generation, now),
         }
     }
 
@@ -73,7 +79,13 @@ impl Core {
     ) -> Result<(), (Code, &'static str)> {
         let mut input = octets;
         loop {
-            let event = match rx.h2.next(now, &mut input) {
+            let event = self.reading.run(|| {
+                let event = rx.h2.next(now, &mut input);
+                #[cfg(test)]
+                trap::spring(matches!(event, Ok(Some(Event::Ping(trap::IN_FRAMES)))));
+                event
+            });
+            let event = match event {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err((error.code, error.reason)),
@@ -113,12 +125,12 @@ impl Core {
                 Event::Settings(settings) => {
                     rx.settled = true;
                     let mut outcome = Ok(());
-                    self.with_tx(slot, generation, |tx| outcome = tx.h2.settings(&settings, &mut tx.fill));
+                    self.read_with_tx(slot, generation, |tx| outcome = tx.h2.settings(&settings, &mut tx.fill));
                     outcome.map_err(|error| (error.code, error.reason))?;
                 }
                 Event::WindowUpdate { stream, increment } => {
                     let mut outcome = Ok(());
-                    self.with_tx(slot, generation, |tx| outcome = tx.h2.window_update(stream, increment));
+                    self.read_with_tx(slot, generation, |tx| outcome = tx.h2.window_update(stream, increment));
                     match outcome {
                         Ok(()) => {}
                         Err(slimline_wire::h2::WindowError::Transport(error)) => {
@@ -198,11 +210,11 @@ impl Core {
         let mut is_first = matches!(connection.phase, Phase::Negotiating);
         // Moved out, so that the messages it lends do not hold the stream table.
         let mut own = std::mem::replace(deframer, Deframer::new(0));
-        let held_before = own.held_octets();
+        self.held.give(own.held_octets());
         let mut input = octets;
         let mut ended = None;
         loop {
-            match own.next(&mut input) {
+            match self.reading.run(|| own.next(&mut input)) {
                 Ok(None) => break,
                 Ok(Some(Item::Message(message))) => match self.message(conn_slot, conn_generation, message, now) {
                     Flow::Next => {
@@ -215,10 +227,7 @@ impl Core {
                         self.park(conn_slot, conn_generation, wait, cursor, resumed, message, input);
                         break;
                     }
-                    Flow::Ended => {
-                        self.held.give(held_before);
-                        return;
-                    }
+                    Flow::Ended => return,
                 },
                 Ok(Some(Item::Oversize { length })) if is_first => {
                     self.counters.links_refused += 1;
@@ -255,11 +264,9 @@ impl Core {
             ended = Some((Status::RESOURCE_EXHAUSTED, "node memory budget reached: message given up".into()));
         }
         if let Some((status, text)) = ended {
-            self.held.give(held_before);
             self.end_connection(conn_slot, conn_generation, status, &text);
             return;
         }
-        self.held.give(held_before);
         self.held.take(own.held_octets());
         let parked_octets =
             self.connections.get(conn_slot, conn_generation).map_or(0, |connection| connection.backlog.len());
@@ -288,7 +295,12 @@ impl Core {
         self.counters.messages_in += 1;
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         let up = matches!(connection.phase, Phase::Up(_));
-        let view = match parse(message) {
+        let view = self.reading.run(|| {
+            #[cfg(test)]
+            trap::spring(message == trap::IN_MESSAGES);
+            parse(message)
+        });
+        let view = match view {
             Ok(view) => view,
             Err(error) if up => {
                 self.counters.drop_malformed += 1;
@@ -308,6 +320,10 @@ impl Core {
         if !up {
             return self.negotiate(slot, generation, &view, now);
         }
+        #[cfg(test)]
+        trap::spring(
+            matches!(&view, MessageView::Publish(it) if it.header.destination.text.is_some_and(|text| text[2] == trap::IN_FORWARDING)),
+        );
         match view {
             MessageView::Publish(publish) => self.publish(slot, generation, message, &publish.header, now),
             MessageView::Subscribe(request) => self.subscription(slot, generation, &request, true),
@@ -398,15 +414,17 @@ impl Core {
         self.held.give(parked.message.len());
         let (id, stream, (transport, life)) = (connection.id, connection.stream, connection.transport);
         let Parked { message, cursor, resumed, .. } = *parked;
-        let outcome = if resumed {
-            self.publish_again(slot, generation, &message, cursor, now)
-        } else {
-            self.counters.messages_in -= 1; // counted when it was parked
-            self.message(slot, generation, &message, now)
-        };
+        let outcome = self.contain(|core| {
+            if resumed {
+                core.publish_again(slot, generation, &message, cursor, now)
+            } else {
+                core.counters.messages_in -= 1; // counted when it was parked
+                core.message(slot, generation, &message, now)
+            }
+        });
         match outcome {
-            Flow::Next => {}
-            Flow::Park(wait, cursor, resumed) => {
+            Some(Flow::Next) => {}
+            Some(Flow::Park(wait, cursor, resumed)) => {
                 if let Some(connection) = self.connections.get_mut(slot, generation) {
                     self.held.take(message.len());
                     connection.parked = Some(Box::new(Parked { wait, message, cursor, resumed }));
@@ -414,26 +432,34 @@ impl Core {
                 }
                 return;
             }
-            Flow::Ended => return,
+            Some(Flow::Ended) => return,
+            None => return self.close_parked(slot, generation, now),
         }
         let Some(connection) = self.connections.get_mut(slot, generation) else { return };
         let backlog = std::mem::take(&mut connection.backlog);
         self.held.give(backlog.len());
         let ended = connection.ended_by_peer;
         if connection.is_over {
-            self.last_octets(slot, generation, &backlog, now);
+            if self.contain(|core| core.last_octets(slot, generation, &backlog, now)).is_none() {
+                self.remove_connection(slot, generation);
+            }
             return;
         }
         let Some(entry) = self.transports.get_mut(transport, life) else { return };
         let Some(mut rx) = entry.rx.take() else { return };
-        if !backlog.is_empty() {
-            self.stream_octets(transport, life, &mut rx, stream, &backlog, now);
-        }
-        if ended && self.connections.get(slot, generation).is_some_and(|connection| connection.parked.is_none()) {
-            self.request_ended(transport, life, &mut rx, stream);
-        }
+        let outcome = self.contain(|core| {
+            if !backlog.is_empty() {
+                core.stream_octets(transport, life, &mut rx, stream, &backlog, now);
+            }
+            if ended && core.connections.get(slot, generation).is_some_and(|connection| connection.parked.is_none()) {
+                core.request_ended(transport, life, &mut rx, stream);
+            }
+        });
         if let Some(entry) = self.transports.get_mut(transport, life) {
             entry.rx = Some(rx);
+        }
+        if outcome.is_none() {
+            self.close_after_panic(transport, life, now);
         }
     }
 

@@ -79,9 +79,12 @@ counters! {
     drop_memory,
     /// Copies still queued for a connection when it ended; of those the kernel had in part, at most this many.
     drop_disconnected,
-    /// Messages whose next hop went away on the road between two shards.
+    /// Copies for a next hop that went away before they were queued.
     drop_next_hop_gone,
-    /// Links negotiated after the first message, or acks nobody waits for: read and ignored.
+    /// Messages for one whose next hop went away on the road between two shards, and that went to another who holds the name.
+    rerouted,
+    /// Links negotiated after the first message, acks nobody waits for, requests of connections that have left: read and
+    /// ignored.
     ignored,
     /// Times a publisher's stream was parked behind a congested connection.
     parked_target,

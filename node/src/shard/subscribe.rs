@@ -20,6 +20,7 @@ impl Core {
     ) -> Flow {
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         if connection.departed {
+            self.counters.ignored += 1;
             return Flow::Next; // it came before the end and was parked; there is nobody left to have a route
         }
         if connection.requests >= self.settings.unacknowledged_max {
@@ -96,7 +97,7 @@ impl Core {
         let crate::conn::connection::Phase::Up(link) = &mut connection.phase else { return false };
         let good = match (link.kind, &mut link.mac, header.header_mac) {
             (ConnType::Peer | ConnType::Local, ..) => true,
-            (_, Some(mac), Some(_)) => mac.verify(header),
+            (_, Some(mac), Some(_)) => self.reading.run(|| mac.verify(header)),
             (_, Some(_), None) => !strict && sort == Sort::Subscription,
             (_, None, Some(_)) => sort == Sort::Subscription,
             (_, None, None) => true,

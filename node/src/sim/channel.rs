@@ -18,6 +18,8 @@ pub(super) struct Channel {
     pub(super) stream: StreamId,
     deframer: Deframer,
     initiator: Initiator,
+    kind: Kind,
+    /// Where messages are signed.
     mac: Option<HeaderMac>,
     pub(super) stage: Stage,
     /// gRPC-framed octets that wait for a window.
@@ -44,6 +46,24 @@ pub(super) enum Stage {
     Ended(Option<u32>),
 }
 
+/// What link a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) conn_type: ConnType,
+    /// Only a lax node takes links without one.
+    pub(super) has_key: bool,
+}
+
+impl Kind {
+    /// As an application asks for it.
+    pub(super) const EDGE: Self = Self { conn_type: ConnType::Edge, has_key: true };
+
+    /// Whether messages carry a header MAC on such a link.
+    pub(super) fn is_signed(self) -> bool {
+        self.has_key && self.conn_type != ConnType::Peer
+    }
+}
+
 /// A name with its text.
 pub(super) type Target = ([&'static str; 3], NameId);
 
@@ -61,7 +81,7 @@ pub(super) struct Plan {
 
 impl Channel {
     /// A stream just opened, with the request for a link on its way.
-    pub(super) fn new(conn: Conn, stream: StreamId, kind: ConnType, dice: &mut Dice) -> Self {
+    pub(super) fn new(conn: Conn, stream: StreamId, kind: Kind, dice: &mut Dice) -> Self {
         let mut secret = [0; 32];
         secret.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&dice.roll().to_be_bytes()));
         let initiator = Initiator::from_secrets(secret, None);
@@ -70,8 +90,8 @@ impl Channel {
             link_id: &link_id(conn),
             slim_version: "3.4.6",
             is_reply: false,
-            ecdh_public_key: initiator.public(),
-            connection_type: kind,
+            ecdh_public_key: if kind.has_key { initiator.public() } else { &[] },
+            connection_type: kind.conn_type,
             node_id: "client",
             deployment_name: "",
             kem_payload: None,
@@ -82,6 +102,7 @@ impl Channel {
             stream,
             deframer: Deframer::new(64 << 20),
             initiator,
+            kind,
             mac: None,
             stage: Stage::Linking,
             queue: Vec::new(),
@@ -144,8 +165,13 @@ impl Channel {
         self.deframer.is_between_messages()
     }
 
+    /// Queues the beginning of a message.
+    pub(super) fn begin_message(&mut self) {
+        self.queue.extend_from_slice(&[0, 0, 0, 0, 100, 1, 2, 3]);
+    }
+
     /// Queues one gRPC-framed message.
-    fn say(&mut self, message: &[u8]) {
+    pub(super) fn say(&mut self, message: &[u8]) {
         self.queue.extend_from_slice(&prefix(u32::try_from(message.len()).expect("short")));
         self.queue.extend_from_slice(message);
     }
@@ -163,8 +189,12 @@ impl Channel {
         match parse(message).expect("the node's message") {
             MessageView::Link(reply) => {
                 assert!(reply.is_reply && reply.link_id == link_id(self.conn) && self.mac.is_none());
-                let key = self.initiator.finish(&link_id(self.conn), &reply).expect("a key");
-                self.mac = Some(HeaderMac::new(&key, &link_id(self.conn)));
+                if self.kind.has_key {
+                    let key = self.initiator.finish(&link_id(self.conn), &reply).expect("a key");
+                    self.mac = self.kind.is_signed().then(|| HeaderMac::new(&key, &link_id(self.conn)));
+                } else {
+                    assert!(reply.ecdh_public_key.is_empty(), "no key was asked for");
+                }
                 if self.stage == Stage::Linking {
                     self.stage = Stage::Up;
                 }
@@ -173,8 +203,8 @@ impl Channel {
                 history.acked(self.conn, ack.subscription_id, ack.success, ack.error);
             }
             MessageView::Publish(_) => {
-                let mac = self.mac.as_mut().expect("nothing is forwarded before the link is up");
-                history.delivered(self.conn, message, mac);
+                assert!(self.stage != Stage::Linking, "nothing is forwarded before the link is up");
+                history.delivered(self.conn, message, self.mac.as_mut());
                 self.received += 1;
             }
             other => panic!("the node sent {other:?}"),
@@ -209,6 +239,7 @@ impl Channel {
     }
 
     pub(super) fn publish(&mut self, plan: &Plan, history: &mut History) {
+        let is_spoiled = plan.is_spoiled && self.kind.conn_type != ConnType::Peer; // nobody looks at a Peer's
         let index = u32::try_from(history.next_publish()).expect("fewer than 2^32");
         let [.., low] = index.to_be_bytes();
         let mut payload: Vec<u8> =
@@ -218,15 +249,16 @@ impl Channel {
             fanout: plan.fanout,
             ttl: plan.ttl,
             incoming_conn: plan.has_incoming_conn.then_some(3),
+            header_mac: (self.kind.has_key || is_spoiled).then_some([0; 32]),
             ..self.header(NameParts::of(plan.to.0, plan.to.1))
         };
         let session = Session { session_type: 1, session_message_type: 1, session_id: 9, message_id: index };
         let content = Content::App { payload_type: "msg", blob: &payload };
         let mut message = Vec::new();
         build_publish(&PublishParts { header, session, content, metadata: &[] }, &mut message);
-        let message = self.signed(message, plan.is_spoiled);
+        let message = self.signed(message, is_spoiled);
         self.say(&message);
-        history.publish(self.conn, message, plan.is_spoiled);
+        history.publish(self.conn, message, is_spoiled);
     }
 
     /// One whole gRPC message that is no SLIM message.
@@ -256,7 +288,7 @@ impl Channel {
             ttl: 8,
             incoming_conn: Some(3),
             error: None,
-            header_mac: Some([0; 32]),
+            header_mac: self.kind.has_key.then_some([0; 32]), // a Peer's stays like that: stale
             e2e_header_sig: None,
         }
     }
@@ -267,7 +299,8 @@ impl Channel {
     }
 
     fn signed(&mut self, mut message: Vec<u8>, is_spoiled: bool) -> Vec<u8> {
-        let mac = self.mac.as_mut().expect("the link is up");
+        assert!(self.stage != Stage::Linking, "the link is up");
+        let Some(mac) = &mut self.mac else { return message };
         let view = parse(&message).expect("our own message");
         let header = view.header().expect("it has one");
         let at = header.header_mac.expect("a placeholder").as_ptr() as usize - message.as_ptr() as usize;

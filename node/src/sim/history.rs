@@ -4,14 +4,15 @@
 //! *may* count from when it was sent until its unsubscribe is acknowledged; the same the other way round. So:
 //!
 //! - every copy a client gets was published, by somebody else, to a name it may have been subscribed to;
-//! - it comes once, in the order of its publisher, and with every octet right, the header's MAC for this link among them;
+//! - it comes once, in the order of its publisher (unless it was for one, who left while it was on its way), and with every
+//!   octet right, the header's MAC for this link among them;
 //! - whoever must get a copy has it when everything has come to rest, unless the node counted a copy it dropped for that
 //!   client, or one of the two had left.
 
-use super::channel::Target;
+use super::channel::{Kind, Target};
 use slimline_wire::link::{HeaderMac, HopFields};
 use slimline_wire::message::{MacOut, MessageView, NameParts, parse, rewrite};
-use slimline_wire::{Name, NameId};
+use slimline_wire::{ConnType, Name, NameId};
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
@@ -24,13 +25,18 @@ pub(super) type Tick = u64;
 #[derive(Default)]
 pub(super) struct History {
     pub(super) now: Tick,
+    is_full_mesh: bool,
     conns: Vec<ConnFacts>,
     subscriptions: Vec<Subscription>,
     publishes: Vec<Publish>,
+    /// Requests to subscribe, and to take that back.
+    pub(super) subscribes: u64,
+    pub(super) unsubscribes: u64,
 }
 
 #[derive(Default)]
 struct ConnFacts {
+    is_peer: bool,
     /// It left, or said that it will: nothing is owed to it.
     ended: Option<Tick>,
     /// It left without waiting for what it had sent to be read: nothing is owed to those it published for.
@@ -97,9 +103,14 @@ impl Summary {
 }
 
 impl History {
+    /// Of a node that passes nothing from Peer to Peer, if `is_full_mesh`.
+    pub(super) fn new(is_full_mesh: bool) -> Self {
+        Self { is_full_mesh, ..Self::default() }
+    }
+
     /// A new connection.
-    pub(super) fn opened(&mut self) -> Conn {
-        self.conns.push(ConnFacts::default());
+    pub(super) fn opened(&mut self, kind: Kind) -> Conn {
+        self.conns.push(ConnFacts { is_peer: kind.conn_type == ConnType::Peer, ..ConnFacts::default() });
         self.conns.len() - 1
     }
 
@@ -142,6 +153,10 @@ impl History {
     }
 
     fn ack_due(&mut self, conn: Conn, subscription_id: u64, what: Asked) {
+        match what {
+            Asked::Subscribe(_) => self.subscribes += 1,
+            Asked::Unsubscribe(_) | Asked::Nonsense => self.unsubscribes += 1,
+        }
         if subscription_id != 0 {
             self.conns[conn].acks_due.push_back(AckDue { subscription_id, what });
         }
@@ -195,7 +210,7 @@ impl History {
     }
 
     /// `to` got a message that is a publish.
-    pub(super) fn delivered(&mut self, to: Conn, message: &[u8], mac: &mut HeaderMac) {
+    pub(super) fn delivered(&mut self, to: Conn, message: &[u8], mac: Option<&mut HeaderMac>) {
         tracing::debug!(tick = self.now, to, octets = message.len(), "delivered");
         let tail: [u8; 4] = message[message.len() - 4..].try_into().expect("four octets");
         let index = u32::from_be_bytes(tail) as usize;
@@ -209,14 +224,29 @@ impl History {
             "connection {to} got publish {index} to {name:?}, which it had not asked for"
         );
         let last = self.conns[to].last.get(&by).copied();
-        assert!(last.is_none_or(|last| last < index), "connection {to} got publish {index} of {by} after {last:?}");
+        let is_in_order = last.is_none_or(|last| last < index);
+        assert!(
+            is_in_order || self.is_second_choice(publish),
+            "connection {to} got publish {index} of {by} after {last:?}"
+        );
         if publish.fanout == 1 {
             assert!(publish.copies.is_empty(), "publish {index} for one went to {:?} and {to}", publish.copies);
         }
         check_octets(index, &publish.message, message, mac);
-        self.conns[to].last.insert(by, index);
+        if is_in_order {
+            self.conns[to].last.insert(by, index);
+        }
         self.publishes[index].copies.push(to);
         self.settles(by, self.publishes[index].begun);
+    }
+
+    /// Whether a publish for one may have gone to somebody who then left, and from there to another, later than what came
+    /// behind it.
+    fn is_second_choice(&self, publish: &Publish) -> bool {
+        let has_left = |conn: Conn| self.conns[conn].ended.is_some();
+        publish.fanout == 1
+            && publish.copies.is_empty()
+            && (0..self.conns.len()).any(|conn| has_left(conn) && self.may_get(conn, publish))
     }
 
     /// Something `by` published at `begun` was forwarded: what it asked for before that holds everywhere by now.
@@ -232,16 +262,23 @@ impl History {
         }
     }
 
+    /// Whether the kinds of the two keep a message from passing (slim-wire §6.3).
+    fn is_apart(&self, by: Conn, to: Conn) -> bool {
+        self.is_full_mesh && self.conns[by].is_peer && self.conns[to].is_peer
+    }
+
     fn may_get(&self, conn: Conn, publish: &Publish) -> bool {
-        self.conns[conn].subscriptions.iter().map(|&index| &self.subscriptions[index]).any(|subscription| {
-            asks_for(subscription.name, publish.name)
-                && subscription.unsubscribe_known.is_none_or(|known| known > publish.begun)
-        })
+        !self.is_apart(publish.by, conn)
+            && self.conns[conn].subscriptions.iter().map(|&index| &self.subscriptions[index]).any(|subscription| {
+                asks_for(subscription.name, publish.name)
+                    && subscription.unsubscribe_known.is_none_or(|known| known > publish.begun)
+            })
     }
 
     /// Whether nothing excuses that `conn` has no copy, a counted drop aside.
     fn must_get(&self, conn: Conn, publish: &Publish) -> bool {
         conn != publish.by
+            && !self.is_apart(publish.by, conn)
             && self.conns[conn].ended.is_none()
             && self.conns[conn].subscriptions.iter().map(|&index| &self.subscriptions[index]).any(|subscription| {
                 asks_for(subscription.name, publish.name)
@@ -253,6 +290,11 @@ impl History {
     /// Acks `conn` waits for.
     pub(super) fn acks_due(&self, conn: Conn) -> usize {
         self.conns[conn].acks_due.len()
+    }
+
+    /// Whether nothing was published for more than one.
+    pub(super) fn is_all_for_one(&self) -> bool {
+        self.publishes.iter().all(|publish| publish.fanout == 1)
     }
 
     /// Copies that came, of all publishes.
@@ -321,24 +363,26 @@ fn asks_for(wanted: Name, to: Name) -> bool {
     wanted.prefix == to.prefix && (to.id == NameId::ANY || wanted.id == to.id)
 }
 
-/// The octets a hop must make of a message, and that it did.
-fn check_octets(index: usize, sent: &[u8], got: &[u8], mac: &mut HeaderMac) {
+/// The octets a hop must make of a message, and that it did; `mac` where the link it leaves by is signed.
+fn check_octets(index: usize, sent: &[u8], got: &[u8], mac: Option<&mut HeaderMac>) {
     let Ok(MessageView::Publish(publish)) = parse(sent) else { panic!("not a publish") };
     let header = &publish.header;
     let ttl = header.ttl - 1;
-    let tag = mac.tag(header, ttl, HopFields::Cleared);
-    let expected = match header.patch() {
-        Some(patch) => {
-            let mut copy = sent.to_vec();
-            patch.apply(&mut copy, ttl, &tag);
-            copy
+    let tag = mac.map(|mac| mac.tag(header, ttl, HopFields::Cleared));
+    let mut expected = Vec::new();
+    match (tag, header.patch(), header.ttl_at()) {
+        (Some(tag), Some(patch), _) => {
+            expected.extend_from_slice(sent);
+            patch.apply(&mut expected, ttl, &tag);
         }
-        None => {
-            let mut out = Vec::new();
-            rewrite(sent, header, ttl, MacOut::Set(tag), &mut out);
-            out
+        (Some(tag), None, _) => rewrite(sent, header, ttl, MacOut::Set(tag), &mut expected),
+        (None, ..) if header.header_mac.is_some() => rewrite(sent, header, ttl, MacOut::Remove, &mut expected),
+        (None, _, Some(at)) => {
+            expected.extend_from_slice(sent);
+            expected[at as usize] = u8::try_from(ttl).expect("one octet");
         }
-    };
+        (None, _, None) => rewrite(sent, header, ttl, MacOut::Keep, &mut expected),
+    }
     assert!(
         got == expected,
         "publish {index}: {} octets arrived other than they should, of {}",

@@ -1,6 +1,7 @@
 //! One run: a node, its clients, and chance, which decides who goes next and what clients do.
 
-use super::channel::{Plan, Target, link_id};
+use super::accounts;
+use super::channel::{Kind, Plan, Target, link_id};
 use super::history::{History, Summary};
 use super::node::{Actor, PATIENT, STRICT, Shape, SimNode};
 use super::peer::{Leave, Peer};
@@ -35,6 +36,10 @@ struct Habits {
     streams_max: usize,
     /// A slow reader may be dropped for and cut.
     is_strict: bool,
+    /// Links without a key are taken.
+    is_lax: bool,
+    /// Some links are those of nodes in our domain.
+    has_peers: bool,
     /// Clients send what is not allowed.
     is_rude: bool,
     /// Clients leave in the middle.
@@ -80,7 +85,7 @@ impl Life {
         Self {
             node,
             peers: Vec::new(),
-            history: History::default(),
+            history: History::new(shape.is_full_mesh),
             dice,
             next_act: None,
             lazy,
@@ -100,13 +105,17 @@ impl Life {
             _ => Faults::HARMLESS,
         };
         let is_strict = dice.happens(400);
-        let shape = Shape { shards: 1 + dice.below(3), slow_reader: if is_strict { STRICT } else { PATIENT }, faults };
+        let slow_reader = if is_strict { STRICT } else { PATIENT };
+        let (is_lax, is_full_mesh, has_peers) = (dice.happens(300), dice.happens(500), dice.happens(300));
+        let shape = Shape { shards: 1 + dice.below(3), slow_reader, faults, is_lax, is_full_mesh };
         let mut life = Self::new(seed, &shape);
         life.habits = Habits {
             peers_max: 2 + dice.below(4),
             peers_ever: 4 + dice.below(8),
             streams_max: 1 + dice.below(3),
             is_strict,
+            is_lax,
+            has_peers,
             is_rude: dice.happens(300),
             leaves: dice.happens(600),
             resets: faults.reset > 0,
@@ -199,6 +208,12 @@ impl Life {
         });
     }
 
+    /// Keeps one from going on for a while.
+    pub(super) fn sleeps(&mut self, actor: Actor, length: Duration) {
+        self.lazy = Some(actor);
+        self.lazy_until = Some(self.node.net.now() + length);
+    }
+
     /// Steps until nobody can go on and `reached` holds, within so much virtual time.
     pub(super) fn run_until(&mut self, what: &str, limit: Duration, reached: impl Fn(&Self) -> bool) {
         let start = self.node.net.now();
@@ -225,9 +240,15 @@ impl Life {
 
     /// What must hold when everything has come to rest.
     pub(super) fn check(&self) -> Summary {
+        self.check_after_panics(0)
+    }
+
+    /// As [`Life::check`], where so many panics were provoked.
+    pub(super) fn check_after_panics(&self, panics: u64) -> Summary {
         let dropped: BTreeMap<String, u64> = self.node.dropped();
         let counters = self.node.counters();
         tracing::debug!(counters = ?counters.named().into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>());
+        assert_eq!(counters.panics, panics, "panics");
         if !self.habits.is_strict {
             let drops = counters.drop_stalled + counters.drop_hard_cap + counters.stalled + counters.cut;
             assert_eq!(drops, 0, "nobody was to stall: {:?}", counters.named());
@@ -235,7 +256,9 @@ impl Life {
         if !self.habits.is_rude {
             assert_eq!((counters.drop_mac, counters.drop_malformed), (0, 0), "everybody was polite");
         }
-        self.history.check_complete(|conn| dropped.get(&link_id(conn)).copied().unwrap_or(0))
+        let summary = self.history.check_complete(|conn| dropped.get(&link_id(conn)).copied().unwrap_or(0));
+        accounts::check(self);
+        summary
     }
 
     /// Everybody leaves, each in its way; then nothing may be left of them.
@@ -256,18 +279,18 @@ impl Life {
     }
 
     /// A client connects, with one stream on its way to a link.
-    pub(super) fn connect(&mut self, limits: &Limits, kind: ConnType) -> usize {
+    pub(super) fn connect(&mut self, limits: &Limits, kind: Kind) -> usize {
         let end = self.node.net.call(self.node.door);
         let mut peer = Peer::new(end, limits);
         peer.is_excused = self.habits.resets;
-        peer.open_channel(self.history.opened(), kind, &mut self.dice);
+        peer.open_channel(self.history.opened(kind), kind, &mut self.dice);
         self.peers.push(peer);
         self.peers.len() - 1
     }
 
     /// Another stream on a client's transport.
-    pub(super) fn open_channel(&mut self, peer: usize, kind: ConnType) {
-        self.peers[peer].open_channel(self.history.opened(), kind, &mut self.dice);
+    pub(super) fn open_channel(&mut self, peer: usize, kind: Kind) {
+        self.peers[peer].open_channel(self.history.opened(kind), kind, &mut self.dice);
     }
 
     /// A client does something of its own accord.
@@ -369,8 +392,13 @@ impl Life {
         (SERVICES[self.dice.below(SERVICES.len())], NameId(1 + self.dice.below(2) as u128))
     }
 
-    fn kind(&mut self) -> ConnType {
-        if self.dice.happens(200) { ConnType::Remote } else { ConnType::Edge }
+    fn kind(&mut self) -> Kind {
+        let conn_type = match self.dice.below(100) {
+            0..20 => ConnType::Remote,
+            20..40 if self.habits.has_peers => ConnType::Peer,
+            _ => ConnType::Edge,
+        };
+        Kind { conn_type, has_key: !(self.habits.is_lax && self.dice.happens(400)) }
     }
 
     fn limits(&mut self) -> Limits {
@@ -392,6 +420,8 @@ impl Habits {
             peers_ever: 0,
             streams_max: 0,
             is_strict: shape.slow_reader.stall_after < PATIENT.stall_after,
+            is_lax: shape.is_lax,
+            has_peers: false,
             is_rude: false,
             leaves: false,
             resets: false,

@@ -13,7 +13,9 @@
 //! SLIMLINE_SIM_SEED=1234  cargo test --profile sim -p slimline-node --lib sim::seeds
 //! ```
 
+mod accounts;
 mod channel;
+mod harm;
 mod history;
 mod life;
 mod node;
@@ -58,7 +60,7 @@ fn seeds() {
         ended.fold(Total::default(), Total::plus)
     });
     println!("{count} seeds: {total:#?}");
-    if count >= SEEDS {
+    if count >= SEEDS_EVENTFUL {
         total.assert_eventful();
     }
 }
@@ -91,9 +93,9 @@ impl Total {
     /// Runs that come across nothing prove nothing.
     fn assert_eventful(&self) {
         let Self { faults, counters, .. } = self;
-        let Counters { mesh_in, parked_target, parked_settle, stalled, drop_stalled, drop_mac, drop_malformed, .. } =
-            counters;
-        let flow = [*mesh_in, *parked_target, *parked_settle, *stalled];
+        let Counters { mesh_in, parked_target, parked_settle, parked_control, stalled, cut, rerouted, .. } = counters;
+        let Counters { drop_stalled, drop_mac, drop_malformed, .. } = counters;
+        let flow = [*mesh_in, *parked_target, *parked_settle, *parked_control, *stalled, *cut, *rerouted];
         let trouble = [*drop_stalled, *drop_mac, *drop_malformed, *faults];
         assert!(flow.iter().chain(&trouble).all(|&count| count > 0), "{flow:?} {trouble:?}");
     }
@@ -111,3 +113,6 @@ fn a_seed_is_a_run() {
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 50;
+
+/// As many seeds meet everything that is rare.
+const SEEDS_EVENTFUL: u64 = 1000;

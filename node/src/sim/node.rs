@@ -30,6 +30,17 @@ pub(super) struct Shape {
     pub(super) shards: usize,
     pub(super) slow_reader: SlowReader,
     pub(super) faults: Faults,
+    /// Takes links without a key.
+    pub(super) is_lax: bool,
+    /// Passes nothing from Peer to Peer.
+    pub(super) is_full_mesh: bool,
+}
+
+impl Default for Shape {
+    /// One shard, nobody is hurried, nothing goes wrong.
+    fn default() -> Self {
+        Self { shards: 1, slow_reader: PATIENT, faults: Faults::NONE, is_lax: false, is_full_mesh: false }
+    }
 }
 
 /// One that may go on.
@@ -261,6 +272,8 @@ fn settings(shape: &Shape) -> Arc<Settings> {
     let config = slimline_config::parse(CONFIG, "simulation", &|_: &str| None).expect("a configuration");
     let mut settings = Settings::of(&config.services[0], &config.slimline);
     settings.listeners[0].slow_reader = shape.slow_reader;
+    settings.require_header_mac = !shape.is_lax;
+    settings.full_mesh = shape.is_full_mesh;
     Arc::new(settings)
 }
 

@@ -1,9 +1,8 @@
 //! A scripted client: one transport and the manners of its reader. It writes and reads a pipe.
 
-use super::channel::{Channel, Stage};
+use super::channel::{Channel, Kind, Stage};
 use super::history::{Conn, History};
 use crate::io::sim::{Dice, Endpoint, PeerSees};
-use slimline_wire::ConnType;
 use slimline_wire::grpc::OPEN_CHANNEL_PATH;
 use slimline_wire::h2::{Code, Event, Limits, Recv, Role, Send, StreamId};
 use std::time::Instant;
@@ -20,6 +19,9 @@ pub(super) struct Peer {
     next_stream: u32,
     /// It reads nothing until then.
     pub(super) deaf_until: Option<Instant>,
+    /// Octets it wrote and read so far.
+    pub(super) wrote: u64,
+    pub(super) read: u64,
     /// It did something for which a node may end it.
     pub(super) is_excused: bool,
     /// It has finished, or broken off talking HTTP/2: nothing more is to be asked of it.
@@ -38,6 +40,8 @@ impl Peer {
             channels: Vec::new(),
             next_stream: 1,
             deaf_until: None,
+            wrote: 0,
+            read: 0,
             is_excused: false,
             is_leaving: false,
         };
@@ -46,7 +50,7 @@ impl Peer {
     }
 
     /// Opens a stream and asks for a link at once, without waiting for anything.
-    pub(super) fn open_channel(&mut self, conn: Conn, kind: ConnType, dice: &mut Dice) {
+    pub(super) fn open_channel(&mut self, conn: Conn, kind: Kind, dice: &mut Dice) {
         let stream = StreamId::new(self.next_stream);
         self.next_stream += 2;
         self.send.open(stream);
@@ -95,11 +99,30 @@ impl Peer {
         self.out.is_empty() && is_quiet && self.channels.iter().all(Channel::is_done)
     }
 
+    /// Whether all it has to say has arrived.
+    pub(super) fn has_said_all(&self) -> bool {
+        let queued: usize = self.channels.iter().map(Channel::queued).sum();
+        self.out.is_empty() && queued == 0 && self.end.as_ref().is_none_or(|end| end.unreceived() == 0)
+    }
+
+    /// From here on the node may end it; what it has published may be lost.
+    pub(super) fn excuse(&mut self, history: &mut History) {
+        self.is_excused = true;
+        self.is_leaving = true;
+        for channel in &self.channels {
+            history.cut_off(channel.conn);
+        }
+    }
+
+    pub(super) fn ping(&mut self, payload: [u8; 8]) {
+        self.send.ping(payload, &mut self.out);
+    }
+
     /// Moves octets both ways: some, not all.
     pub(super) fn pump(&mut self, now: Instant, history: &mut History, dice: &mut Dice) {
         let is_reset = self.end.as_ref().is_some_and(|end| end.sees() == PeerSees::Reset);
         if self.listens(now) || is_reset {
-            self.read(now, history, dice);
+            self.listen(now, history, dice);
         }
         for channel in &mut self.channels {
             if channel.withholds_until.is_some_and(|until| until <= now) {
@@ -117,18 +140,20 @@ impl Peer {
         let Some(end) = &self.end else { return };
         let waiting = &self.out[self.written..];
         let most = if dice.happens(300) { 1 + dice.below(waiting.len().max(1)) } else { waiting.len() };
-        self.written += end.write(&waiting[..most.min(waiting.len())]);
+        let count = end.write(&waiting[..most.min(waiting.len())]);
+        self.written += count;
+        self.wrote += count as u64;
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
         }
     }
 
-    fn read(&mut self, now: Instant, history: &mut History, dice: &mut Dice) {
+    fn listen(&mut self, now: Instant, history: &mut History, dice: &mut Dice) {
         let Some(end) = &self.end else { return };
         let mut inbox = std::mem::take(&mut self.inbox);
         let most = if dice.happens(300) { 1 + dice.below(20_000) } else { 64 * 1024 };
-        end.read(most, &mut inbox);
+        self.read += end.read(most, &mut inbox) as u64;
         let sees = end.sees();
         self.take(&inbox, now, history);
         inbox.clear();
@@ -266,11 +291,7 @@ impl Peer {
 
     /// Sends octets that are no HTTP/2.
     pub(super) fn garbage(&mut self, history: &mut History, dice: &mut Dice) {
-        self.is_excused = true;
-        self.is_leaving = true;
-        for channel in &self.channels {
-            history.cut_off(channel.conn);
-        }
+        self.excuse(history);
         let length = 1 + dice.below(200);
         self.out.extend((0..length).map(|_| dice.roll().to_be_bytes()[0]));
     }

@@ -1,13 +1,13 @@
 //! Named situations: the cases of ARCHITECTURE.md that chance would meet too seldom, each under many seeds.
 
-use super::channel::{Plan, Target};
+use super::channel::{Kind, Plan, Target};
 use super::history::Summary;
 use super::life::{Life, SERVICES};
 use super::node::{PATIENT, STRICT, Shape};
 use crate::io::sim::Faults;
 use crate::settings::SlowReader;
+use slimline_wire::NameId;
 use slimline_wire::h2::Limits;
-use slimline_wire::{ConnType, NameId};
 use std::time::Duration;
 
 const ALPHA: Target = (SERVICES[0], NameId(1));
@@ -21,7 +21,7 @@ const FLOOD: usize = 150;
 const FLOOD_OCTETS: usize = 4096;
 
 fn life(seed: u64, shards: usize, slow_reader: SlowReader) -> Life {
-    Life::new(seed, &Shape { shards, slow_reader, faults: Faults::HARMLESS })
+    Life::new(seed, &Shape { shards, slow_reader, faults: Faults::HARMLESS, ..Shape::default() })
 }
 
 /// A publish of [`FLOOD_OCTETS`].
@@ -36,37 +36,37 @@ fn limits() -> Limits {
 
 impl Life {
     /// A client with one link that is up.
-    fn linked(&mut self) -> usize {
-        let peer = self.connect(&limits(), ConnType::Edge);
+    pub(super) fn linked(&mut self) -> usize {
+        let peer = self.connect(&limits(), Kind::EDGE);
         self.run_until("the link is up", Duration::from_secs(1), |life| life.peers[peer].channels[0].is_up());
         peer
     }
 
-    fn another_link(&mut self, peer: usize) {
-        self.open_channel(peer, ConnType::Edge);
+    pub(super) fn another_link(&mut self, peer: usize) {
+        self.open_channel(peer, Kind::EDGE);
         let channel = self.peers[peer].channels.len() - 1;
         self.run_until("the link is up", Duration::from_secs(1), |life| life.peers[peer].channels[channel].is_up());
     }
 
-    fn subscribed(&mut self, peer: usize, channel: usize, target: Target) {
+    pub(super) fn subscribed(&mut self, peer: usize, channel: usize, target: Target) {
         self.peers[peer].channels[channel].subscribe(target, false, &mut self.history);
         let conn = self.peers[peer].channels[channel].conn;
         self.run_until("the ack", Duration::from_secs(1), |life| life.history.acks_due(conn) == 0);
     }
 
-    fn publish(&mut self, peer: usize, channel: usize, plan: &Plan) {
+    pub(super) fn publish(&mut self, peer: usize, channel: usize, plan: &Plan) {
         self.peers[peer].channels[channel].publish(plan, &mut self.history);
     }
 
-    fn is_deaf_for(&mut self, peer: usize, length: Duration) {
+    pub(super) fn is_deaf_for(&mut self, peer: usize, length: Duration) {
         self.peers[peer].deaf_until = Some(self.node.net.now() + length);
     }
 
-    fn received(&self, peer: usize, channel: usize) -> u64 {
+    pub(super) fn received(&self, peer: usize, channel: usize) -> u64 {
         self.peers[peer].channels[channel].received
     }
 
-    fn finish(mut self) -> Summary {
+    pub(super) fn finish(mut self) -> Summary {
         self.settle();
         let summary = self.check();
         self.leave_all();

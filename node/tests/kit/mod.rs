@@ -1,5 +1,5 @@
 //! What tests over real sockets share: a node in this process, and a client that can also misbehave.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::cast_possible_truncation, reason = "numbers written out octet by octet")]
 
 pub mod client;

@@ -77,13 +77,14 @@ impl Dynamic {
             let entry = self.entries.pop_front().expect("entries remain while their cost does");
             self.size -= entry.cost();
         }
-        let start = self.entries.front().map_or(self.octets.len(), |entry| entry.at as usize);
-        if start == self.octets.len() {
-            self.octets.clear();
-        } else if start >= TABLE_OCTETS as usize {
-            self.octets.drain(..start);
-            let start = narrow(start);
-            self.entries.iter_mut().for_each(|entry| entry.at -= start);
+        // An entry may be of no octets at all and lie at the very end: what is there is told by the entries alone.
+        match self.entries.front().map(|entry| entry.at) {
+            None => self.octets.clear(),
+            Some(start) if start >= TABLE_OCTETS => {
+                self.octets.drain(..start as usize);
+                self.entries.iter_mut().for_each(|entry| entry.at -= start);
+            }
+            Some(_) => {}
         }
     }
 }
@@ -110,6 +111,18 @@ mod tests {
         assert_eq!(table.get(2), None);
         table.insert(&[b'x'; 100], b"");
         assert_eq!(table.get(0), None, "an entry too large empties the table");
+    }
+
+    #[test]
+    fn an_entry_of_no_octets_outlives_those_before_it() {
+        let mut table = Dynamic::new();
+        table.resize(2 * 32 + 10);
+        table.insert(b"name", b"value");
+        table.insert(b"", b"");
+        table.insert(b"", b"next");
+        assert_eq!(table.get(1), Some((&b""[..], &b""[..])));
+        assert_eq!(table.get(0), Some((&b""[..], &b"next"[..])));
+        assert_eq!(table.get(2), None);
     }
 
     #[test]
