@@ -16,6 +16,8 @@
 mod conn;
 mod control;
 mod gate;
+#[doc(hidden)]
+pub mod hot;
 pub mod io;
 mod limits;
 mod listen;

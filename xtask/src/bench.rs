@@ -1,65 +1,71 @@
-//! `cargo xtask bench`: the suites, and how their results become a folder of `perf-results/`.
+//! `cargo xtask bench`: the suites, and how their results become folders of `perf-results`.
 
+pub(crate) mod ablate;
+mod chart;
 mod check;
 mod icount;
-mod node;
+mod micro;
+pub(crate) mod node;
+mod progress;
 pub(crate) mod record;
+pub(crate) mod scenario;
+mod sitting;
 pub(crate) mod stats;
+mod suite;
 
-pub(crate) use node::interleaved;
-
-use crate::run;
 use crate::workspace::Workspace;
 use anyhow::{Result, bail, ensure};
 use pico_args::Arguments;
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// How long one criterion suite may take.
-const SUITE: Duration = Duration::from_secs(30 * 60);
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Suite {
+pub(crate) enum Suite {
     /// Hot functions under criterion.
     Micro,
     /// Hot functions, instructions counted under callgrind.
     Icount,
-    /// Whole nodes under the load generator.
+    /// Whole nodes under the load generator, as the command line says.
     Node,
-    /// All of them.
+    /// Nodes that lack an optimisation each.
+    Ablate,
+    /// Everything that is recorded.
     All,
-    /// Today's ratios against a recorded run.
+    /// Today's ratios and counts against a recorded run.
     Check,
 }
 
 /// `bench`: what, against what, how thorough.
 #[derive(Clone)]
 pub(crate) struct Flags {
-    suite: Suite,
+    pub(crate) suite: Suite,
     /// Tiny inputs: results are checked, times mean nothing.
-    quick: bool,
+    pub(crate) quick: bool,
     /// Scenario files; empty for all.
-    scenarios: Vec<PathBuf>,
-    /// Only cases whose label holds this.
-    case: Option<String>,
+    pub(crate) scenarios: Vec<PathBuf>,
+    /// Only cases whose label holds one of these; empty for all.
+    pub(crate) cases: Vec<String>,
     /// Nodes, in the order of the table; the first is what ratios are taken to.
-    targets: Vec<String>,
-    repeats: u32,
+    pub(crate) targets: Vec<String>,
+    pub(crate) repeats: Option<u32>,
     /// CPUs for node and generator.
-    cpus: Option<(u32, u32)>,
+    pub(crate) cpus: Option<(u32, u32)>,
     /// The last part of the run's folder name.
-    topic: Option<String>,
+    pub(crate) topic: Option<String>,
     /// What the run asks, for its README.
-    question: Option<String>,
+    pub(crate) question: Option<String>,
     /// Keep the result out of perf-results.
-    dry: bool,
+    pub(crate) dry: bool,
+    /// Topics of `bench all`, or optimisations of `bench ablate`; empty for all.
+    pub(crate) only: Vec<String>,
+    /// Build what will be needed, and stop.
+    pub(crate) build: bool,
     /// A recorded run's folder.
-    against: Option<PathBuf>,
+    pub(crate) against: Option<PathBuf>,
     /// By what factor something may be worse.
-    threshold: f64,
+    pub(crate) threshold: Option<f64>,
     /// Compare with another machine's run all the same.
-    force: bool,
+    pub(crate) force: bool,
 }
 
 /// Reads what stands behind `bench`.
@@ -70,11 +76,18 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
         Some("micro") => Suite::Micro,
         Some("icount") => Suite::Icount,
         Some("node") => Suite::Node,
+        Some("ablate") => Suite::Ablate,
         Some("all") => Suite::All,
         Some("check") => Suite::Check,
-        other => bail!("bench what? micro, icount, node, all or check, not `{}`", other.unwrap_or("")),
+        other => bail!("bench what? micro, icount, node, ablate, all or check, not `{}`", other.unwrap_or("")),
     };
-    Ok(Flags { suite, ..node_flags(arguments)? })
+    let mut flags = Flags { suite, ..node_flags(arguments)? };
+    while suite == Suite::Ablate
+        && let Some(name) = arguments.opt_free_from_str()?
+    {
+        flags.only.push(name);
+    }
+    Ok(flags)
 }
 
 /// Reads the options that say how nodes are measured.
@@ -93,15 +106,17 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
         suite: Suite::Node,
         quick: arguments.contains("--quick"),
         scenarios: arguments.values_from_str("--scenario")?,
-        case: arguments.opt_value_from_str("--case")?,
+        cases: arguments.values_from_str("--case")?,
         targets: arguments.values_from_str("--target")?,
-        repeats: arguments.opt_value_from_str("--repeats")?.unwrap_or(3),
+        repeats: arguments.opt_value_from_str("--repeats")?,
         cpus,
         topic: arguments.opt_value_from_str("--topic")?,
         question: arguments.opt_value_from_str("--question")?,
         dry: arguments.contains("--dry"),
+        only: arguments.values_from_str("--only")?,
+        build: arguments.contains("--build"),
         against: arguments.opt_value_from_str("--against")?,
-        threshold: arguments.opt_value_from_str("--threshold")?.unwrap_or(1.15),
+        threshold: arguments.opt_value_from_str("--threshold")?,
         force: arguments.contains("--force"),
     })
 }
@@ -111,22 +126,11 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
 /// Errors: something could not be built, started or measured.
 pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     match flags.suite {
-        Suite::Micro => micro(workspace, flags),
-        Suite::Icount => icount::run(workspace, flags.quick),
-        Suite::Node => node::run(workspace, flags),
-        Suite::All => {
-            Ok(micro(workspace, flags)? & icount::run(workspace, flags.quick)? & node::run(workspace, flags)?)
-        }
+        Suite::Micro => micro::run(workspace, flags),
+        Suite::Icount => icount::run(workspace, flags),
+        Suite::Node => sitting::one(workspace, flags),
+        Suite::Ablate => sitting::optimisations(workspace, flags),
+        Suite::All => sitting::all(workspace, flags),
         Suite::Check => check::run(workspace, flags),
     }
-}
-
-/// The criterion suites; quick runs each function once.
-fn micro(workspace: &Workspace, flags: &Flags) -> Result<bool> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["bench", "-p", "slimline-bench", "--bench", "wire", "--bench", "fib", "--bench", "forward"]);
-    if flags.quick {
-        cargo.args(["--profile", "fast", "--", "--test"]);
-    }
-    Ok(run::until(&mut cargo, SUITE)?.success())
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask compare A B`: two nodes, interleaved in one sitting, judged pair by pair; or two recorded runs.
 
+use crate::bench::node::{self, Sitting};
 use crate::bench::record::{self, METRICS, Sample, short};
 use crate::bench::stats::{iqr, median, signed_rank};
 use crate::peers;
@@ -19,18 +20,23 @@ pub(crate) struct Flags {
     /// Compare runs of different machines or engines all the same.
     force: bool,
     json: Option<PathBuf>,
+    markdown: Option<PathBuf>,
 }
+
+/// Pairs when nobody says how many: with fewer than six, no result could look other than chance.
+const PAIRS: u32 = 7;
 
 /// Reads what stands behind `compare`.
 ///
 /// Errors: not two things to compare, or a malformed value.
 pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
     let json = arguments.opt_value_from_str("--json")?;
-    let force = arguments.contains("--force");
+    let markdown = arguments.opt_value_from_str("--markdown")?;
     let node = crate::bench::node_flags(arguments)?;
     let a = arguments.opt_free_from_str()?.context("compare what with what?")?;
     let b = arguments.opt_free_from_str()?.context("compare with what?")?;
-    Ok(Flags { a, b, node, force, json })
+    ensure!(node.targets.is_empty(), "compare takes its two targets without --target");
+    Ok(Flags { a, b, force: node.force, node, json, markdown })
 }
 
 /// Compares; `false` when a message was lost.
@@ -50,13 +56,31 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         a.extend(b);
         (a, flags.a.clone(), flags.b.clone(), false)
     } else {
-        let built = peers::build(workspace, false)?;
-        let targets = [peers::target(workspace, &built, &flags.a)?, peers::target(workspace, &built, &flags.b)?];
-        let samples = crate::bench::interleaved(workspace, &flags.node, &built, &targets)?;
+        let built = peers::build(workspace, flags.node.quick)?;
+        let target = |name: &str| peers::target(workspace, &built, name);
+        let sitting = Sitting {
+            workspace,
+            built: &built,
+            name: "",
+            cases: node::cases(workspace, &flags.node)?,
+            targets: vec![target(&flags.a)?, target(&flags.b)?],
+            repeats: flags.node.repeats.unwrap_or(PAIRS),
+            cpus: flags.node.cpus,
+            quick: flags.node.quick,
+            scratch: node::scratch(workspace)?,
+        };
+        for target in &sitting.targets {
+            println!("{}: {}", target.name, target.version);
+        }
+        let samples = sitting.run_whole()?;
         (samples, flags.a.clone(), flags.b.clone(), true)
     };
     let judged = judge(&samples, &a, &b, paired);
-    print!("{}", markdown(&judged, &a, &b, paired));
+    let text = markdown(&judged, &a, &b, paired);
+    print!("{text}");
+    if let Some(path) = &flags.markdown {
+        fs::write(path, text.trim_start())?;
+    }
     if let Some(path) = &flags.json {
         fs::write(path, serde_json::to_string_pretty(&judged)?)?;
     }
@@ -83,12 +107,15 @@ pub(crate) fn judge(samples: &[Sample], a: &str, b: &str, paired: bool) -> Vec<V
     let mut judged = Vec::new();
     for (scenario, label) in record::cases(samples) {
         for metric in &METRICS {
-            let of = |target| record::figures(samples, &scenario, &label, target, metric.pointer);
+            let of = |target| record::shown(samples, &scenario, &label, target, metric);
             let (from, to) = (of(a), of(b));
             if from.is_empty() || to.is_empty() {
                 continue;
             }
-            let ratios: Vec<f64> = from.iter().zip(&to).map(|(a, b)| b / a).collect();
+            let ratios = record::ratios(samples, &scenario, &label, a, b, metric.pointer);
+            if paired && !ratios.iter().all(|ratio| ratio.is_finite()) {
+                continue; // both nothing: a ratio would say nothing either
+            }
             let ratio = if paired { median(&ratios) } else { median(&to) / median(&from) };
             judged.push(json!({
                 "scenario": scenario, "case": label, "metric": metric.name, "unit": metric.unit,
@@ -140,7 +167,7 @@ mod tests {
             "machine": {"cpus": 2, "cpu": "X", "kernel": kernel}, "engine": "epoll", "unix_time": 0,
             "measurements": [{"label": "1->1", "delivered_per_s": delivered, "faults": {"lost": 0}}],
         });
-        Sample::of_report(target, "throughput", repeat, &report).remove(0)
+        Sample::of_report(target, "throughput", "throughput", repeat, &report).remove(0)
     }
 
     #[test]

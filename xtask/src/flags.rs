@@ -14,15 +14,22 @@ Development commands of slimline.
                                                 software we did not write, against a node: slimline (the default),
                                                 embedded (in the released SDK), reference (the released node), or
                                                 HOST:PORT of one that runs
-    cargo xtask bench micro|icount|node|all [--quick] [--scenario NAME]... [--case WORDS] [--target NODE]...
-                      [--repeats N] [--cpus NODE,GENERATOR] [--topic WORDS] [--question SENTENCE] [--dry]
-                                                measures, and records in perf-results; SLIMLOAD_WITH=COMMAND
-                                                starts the load generator through it
-    cargo xtask bench check --against RUN [--threshold FACTOR] [--force]
-                                                ratios to a relay that parses nothing, then and now
-    cargo xtask compare A B [--repeats N] [--scenario NAME]... [--json FILE] [--force]
-                                                slimline, reference, nats, relay, commit:SHA, a program, or two runs
-    cargo xtask peers                           provides what we measure against
+    cargo xtask bench micro|icount              hot functions: times (criterion), instructions (callgrind)
+    cargo xtask bench node [--scenario NAME]... [--case WORDS]... [--target NODE]... [--repeats N]
+                      [--cpus NODE,GENERATOR] [--topic WORDS] [--question SENTENCE]
+                                                cases of bench/scenarios on nodes, taking turns
+    cargo xtask bench ablate [NAME]...          what each optimisation buys: this node, and the same without it
+    cargo xtask bench all [--only TOPIC]...     everything that perf-results shows, a folder each
+                                                all of these: --quick for tiny inputs and no record, --dry to record
+                                                below target, --build to build only; SLIMLOAD_WITH=COMMAND starts
+                                                the load generator through it
+    cargo xtask bench check --against RUN [--threshold FACTOR] [--repeats N] [--force]
+                                                ratios to a relay that parses nothing, or instructions, then and now
+    cargo xtask compare A B [--repeats N] [--scenario NAME]... [--case WORDS]... [--json FILE] [--markdown FILE]
+                      [--quick] [--force]       A B A B ...; slimline[:BLOCK], reference[+nodelay], nats, relay[-DRIVE],
+                                                without:OPTIMISATION, commit:SHA, a program, or two recorded runs
+    cargo xtask peers [--reference PATH] [--nats PATH]
+                                                provides what we measure against, or takes it from where it is
     cargo xtask tidy                            the house rules a compiler does not check
     cargo xtask help                            this page
 ";
@@ -31,7 +38,7 @@ pub(crate) enum Command {
     Help,
     Bench(crate::bench::Flags),
     Compare(crate::compare::Flags),
-    Peers,
+    Peers(crate::peers::Flags),
     Ci(Ci),
     Demo(Demo),
     Fuzz(Fuzz),
@@ -113,7 +120,10 @@ pub(crate) fn parse() -> Result<Command> {
         }
         Some("bench") => Command::Bench(crate::bench::flags(&mut arguments)?),
         Some("compare") => Command::Compare(crate::compare::flags(&mut arguments)?),
-        Some("peers") => Command::Peers,
+        Some("peers") => Command::Peers(crate::peers::Flags {
+            reference: arguments.opt_value_from_str("--reference")?,
+            nats: arguments.opt_value_from_str("--nats")?,
+        }),
         Some("tidy") => Command::Tidy,
         Some(other) => bail!("no command `{other}`; `cargo xtask help` lists them"),
     };

@@ -40,7 +40,7 @@ fn dispatch(command: Command) -> anyhow::Result<bool> {
         }
         Command::Bench(flags) => bench::run(&workspace, &flags),
         Command::Compare(flags) => compare::run(&workspace, &flags),
-        Command::Peers => peers::run(&workspace),
+        Command::Peers(flags) => peers::run(&workspace, &flags),
         Command::Ci(flags) => ci::run(&workspace, &flags),
         Command::Demo(flags) => demo::run(&workspace, &flags),
         Command::Fuzz(flags) => fuzz::run(&workspace, &flags),

@@ -1,22 +1,27 @@
-//! What the node is measured against, and how each is started: `cargo xtask peers` provides them below `target/peers`.
+//! What the node is measured against: `cargo xtask peers` provides it below `target/peers`.
 
-use crate::run::{self, Ended};
+mod nodelay;
+mod start;
+
+pub(crate) use start::Running;
+
+use crate::bench::ablate;
+use crate::run;
 use crate::tools::{self, Missing};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The released node we compare with: package, version, program.
 const REFERENCE: (&str, &str, &str) = ("agntcy-slim", "3.4.6", "slim");
 /// How long a build may take.
-const BUILD: Duration = Duration::from_secs(60 * 60);
-/// How long a node may take until it listens.
-const START: Duration = Duration::from_secs(15);
+pub(crate) const BUILD: Duration = Duration::from_secs(60 * 60);
+/// What our own node is given unless the name says otherwise.
+const OWN: &str = "shards: 1";
 
 /// Who listens at the other end of the load generator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,22 +44,19 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) kind: Kind,
+    /// TCP_NODELAY is set on its sockets from outside.
+    pub(crate) nodelay: bool,
+    /// Links without header MAC are allowed.
+    pub(crate) lax: bool,
     /// What it says of itself, one line.
     pub(crate) version: String,
-}
-
-/// A started target; it ends when this is dropped.
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) endpoint: String,
-    /// What it logged.
-    pub(crate) log: PathBuf,
 }
 
 /// What is built of this workspace, with the profile measurements use.
 pub(crate) struct Built {
     pub(crate) slimload: PathBuf,
     pub(crate) slimline: PathBuf,
+    pub(crate) profile: &'static str,
 }
 
 /// Builds the node and the generator; `quick` takes the profile that links fast.
@@ -69,58 +71,105 @@ pub(crate) fn build(workspace: &Workspace, quick: bool) -> Result<Built> {
         _ => bail!("the node and the load generator do not build"),
     }
     let folder = workspace.target.join(profile);
-    Ok(Built { slimload: folder.join("slimload"), slimline: folder.join("slimline") })
+    Ok(Built { slimload: folder.join("slimload"), slimline: folder.join("slimline"), profile })
 }
 
-/// Resolves a name: `slimline`, `slimline:shards: 2, engine: epoll`, `reference`, `nats`, `relay`, `relay-splice`,
-/// `relay-tokio`, `commit:SHA`, or a path to a SLIM node's program.
+/// A target's name taken apart.
+///
+/// Shape: BASE, then `+nodelay` and `+lax` in any order, then `:` and the node's own block. `commit:` and `without:`
+/// belong to their base; a file's path is a base whatever it holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Spelled<'a> {
+    base: &'a str,
+    nodelay: bool,
+    lax: bool,
+    own: Option<&'a str>,
+}
+
+impl<'a> Spelled<'a> {
+    fn of(name: &'a str) -> Result<Self> {
+        let scheme = ["commit:", "without:"].into_iter().find(|scheme| name.starts_with(scheme)).map_or(0, str::len);
+        let (head, own) = match name[scheme..].find(':') {
+            Some(at) => (&name[..scheme + at], Some(name[scheme + at + 1..].trim())),
+            None => (name, None),
+        };
+        if Path::new(head).is_file() {
+            return Ok(Self { base: head, nodelay: false, lax: false, own });
+        }
+        let mut parts = head.split('+');
+        let base = parts.next().unwrap_or(head);
+        let (mut nodelay, mut lax) = (false, false);
+        for part in parts {
+            match part {
+                "nodelay" => nodelay = true,
+                "lax" => lax = true,
+                other => bail!("{name}: `+{other}` is neither +nodelay nor +lax"),
+            }
+        }
+        Ok(Self { base, nodelay, lax, own })
+    }
+}
+
+/// Resolves a name: `slimline`, `slimline:shards: 2, engine: epoll`, `slimline+lax`, `reference`, `reference+nodelay`,
+/// `nats`, `relay`, `relay-splice`, `relay-tokio`, `without:mesh`, `commit:SHA` (or what else git understands), or a path to a
+/// SLIM node's program.
 ///
 /// Errors: [`Missing`] says what to install; anything else is not a target.
 pub(crate) fn target(workspace: &Workspace, built: &Built, name: &str) -> Result<Target> {
-    let (base, own) = match name.split_once(':') {
-        Some(("slimline", own)) => ("slimline", own.trim().to_owned()),
-        _ => (name, String::new()),
+    let Spelled { base, nodelay, lax, own } = Spelled::of(name)?;
+    let ours = || Kind::Slim { own: own.unwrap_or(OWN).to_owned() };
+    let relay = |drive: &str| -> Result<(PathBuf, Kind)> {
+        ensure_drive(built, drive)?;
+        Ok((built.slimload.clone(), Kind::Relay { drive: drive.into() }))
     };
     let (program, kind) = match base {
-        "slimline" => {
-            (built.slimline.clone(), Kind::Slim { own: if own.is_empty() { "shards: 1".into() } else { own } })
-        }
+        "slimline" => (built.slimline.clone(), ours()),
         "reference" => (reference(workspace)?, Kind::Slim { own: String::new() }),
-        "nats" => (nats()?, Kind::Nats),
-        "relay" => (built.slimload.clone(), Kind::Relay { drive: "epoll".into() }),
+        "nats" => (nats(workspace)?, Kind::Nats),
+        "relay" => relay("epoll")?,
         other => {
             if let Some(drive) = other.strip_prefix("relay-") {
-                (built.slimload.clone(), Kind::Relay { drive: drive.to_owned() })
+                relay(drive)?
+            } else if let Some(name) = other.strip_prefix("without:") {
+                (ablate::build(workspace, built, name)?, ours())
             } else if let Some(commit) = other.strip_prefix("commit:") {
-                (commit_build(workspace, commit)?, Kind::Slim { own: "shards: 1".into() })
+                (commit_build(workspace, commit)?, ours())
+            } else if Path::new(other).is_file() {
+                (fs::canonicalize(other)?, Kind::Slim { own: own.unwrap_or_default().to_owned() })
             } else {
-                let path = PathBuf::from(other);
-                ensure!(
-                    path.is_file(),
-                    "no target `{other}`: name one (cargo xtask peers lists them) or give a program's path"
-                );
-                (fs::canonicalize(path)?, Kind::Slim { own: String::new() })
+                let built = commit_build(workspace, other);
+                (built.with_context(|| format!("no target, file or commit `{other}` (cargo xtask help)"))?, ours())
             }
         }
     };
-    let version = version(&program, &kind);
-    Ok(Target { name: name.to_owned(), program, kind, version })
+    let mut version = version(&program, &kind);
+    if nodelay {
+        version.push_str("; TCP_NODELAY set on its sockets from outside");
+    }
+    Ok(Target { name: name.to_owned(), program, kind, nodelay, lax, version })
+}
+
+/// Whether the generator's relay can drive its sockets so.
+fn ensure_drive(built: &Built, drive: &str) -> Result<()> {
+    let help = Command::new(&built.slimload).args(["relay", "--help"]).stdin(Stdio::null()).output()?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let known = help.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == drive);
+    if known { Ok(()) } else { Err(Missing(format!("slimload relay has no --drive {drive} here")).into()) }
+}
+
+/// One line of git, run at the root.
+pub(crate) fn git(workspace: &Workspace, folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git").args(arguments).current_dir(workspace.root.join(folder)).output();
+    let output = output.context("cannot run git")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "git {}: {}", arguments.join(" "), said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Builds the node of another commit in a checkout of its own.
 fn commit_build(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
-    let git = |arguments: &[&str]| -> Result<String> {
-        let output =
-            Command::new("git").args(arguments).current_dir(&workspace.root).output().context("cannot run git")?;
-        ensure!(
-            output.status.success(),
-            "git {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let sha = git(&["rev-parse", "--short=12", &format!("{commit}^{{commit}}")])?;
+    let git = |arguments: &[&str]| git(workspace, Path::new("."), arguments);
+    let sha = git(&["rev-parse", "--short=12", "--verify", "--quiet", &format!("{commit}^{{commit}}")])?;
     let program = workspace.target.join("peers").join(format!("slimline-{sha}"));
     if program.is_file() {
         return Ok(program);
@@ -138,11 +187,19 @@ fn commit_build(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The released reference node, built once; `SLIM_REFERENCE` names one that is there already.
+/// What `cargo xtask peers --reference PATH` or `--nats PATH` left.
+fn given(workspace: &Workspace, name: &str) -> Option<PathBuf> {
+    fs::canonicalize(workspace.target.join("peers").join(name)).ok().filter(|path| path.is_file())
+}
+
+/// The released reference node, built once; `SLIM_REFERENCE`, or `peers --reference`, names one that is there already.
 pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
     let (package, version, program) = REFERENCE;
     if let Some(path) = std::env::var_os("SLIM_REFERENCE").map(PathBuf::from) {
         ensure!(path.is_file(), "SLIM_REFERENCE={} is no file", path.display());
+        return Ok(path);
+    }
+    if let Some(path) = given(workspace, "reference") {
         return Ok(path);
     }
     let root = workspace.target.join("peers").join(format!("{package}-{version}"));
@@ -150,10 +207,17 @@ pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    for (tool, package) in [("cmake", "cmake"), ("clang", "clang"), ("protoc", "protobuf-compiler")] {
-        if !tools::succeeds(Command::new(tool).arg("--version")) {
-            return Err(Missing(format!("the reference node needs {tool} to be built (apt: {package})")).into());
-        }
+    let needed = [("cmake", "cmake"), ("clang", "clang"), ("protoc", "protobuf-compiler")];
+    let lacks = |tool: &str| !tools::succeeds(Command::new(tool).arg("--version"));
+    let missing: Vec<_> = needed.into_iter().filter(|(tool, _)| lacks(tool)).collect();
+    if !missing.is_empty() {
+        let (tools, packages): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        return Err(Missing(format!(
+            "the reference node needs {} to be built (apt: {}); or name one that is built: cargo xtask peers --reference PATH",
+            tools.join(" and "),
+            packages.join(" ")
+        ))
+        .into());
     }
     println!("building {package} {version} into {} (several minutes, once)", root.display());
     let mut cargo = workspace.cargo();
@@ -162,13 +226,17 @@ pub(crate) fn reference(workspace: &Workspace) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn nats() -> Result<PathBuf> {
+fn nats(workspace: &Workspace) -> Result<PathBuf> {
+    if let Some(path) = given(workspace, "nats-server") {
+        return Ok(path);
+    }
     for candidate in ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"] {
         if Path::new(candidate).is_file() {
             return Ok(candidate.into());
         }
     }
-    Err(Missing("nats-server is not installed (apt: nats-server)".into()).into())
+    let text = "nats-server is not installed (apt: nats-server); or name one: cargo xtask peers --nats PATH";
+    Err(Missing(text.into()).into())
 }
 
 fn version(program: &Path, kind: &Kind) -> String {
@@ -195,43 +263,6 @@ impl Target {
     pub(crate) fn slug(&self) -> String {
         slug(&self.name)
     }
-
-    /// Starts it on a free port of loopback, on CPU `cpu` if given, and waits until it listens.
-    ///
-    /// Errors: it does not start; its log is shown.
-    pub(crate) fn start(&self, workspace: &Workspace, cpu: Option<u32>) -> Result<Running> {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let folder = workspace.target.join("bench");
-        fs::create_dir_all(&folder)?;
-        let log = folder.join(format!("{}-{port}.log", self.slug()));
-        let mut command = match cpu {
-            Some(cpu) if tools::succeeds(Command::new("taskset").arg("--version")) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &cpu.to_string()]).arg(&self.program);
-                command
-            }
-            _ => Command::new(&self.program),
-        };
-        match &self.kind {
-            Kind::Slim { own } => {
-                let config = folder.join(format!("{}-{port}.yaml", self.slug()));
-                fs::write(&config, configuration(port, own))?;
-                command.arg("--config").arg(config);
-            }
-            Kind::Nats => {
-                command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
-            }
-            Kind::Relay { drive } => {
-                command.args(["relay", "--listen", &format!("127.0.0.1:{port}"), "--drive", drive]);
-            }
-        }
-        let file = fs::File::create(&log)?;
-        command.env_remove("CONFIG").stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
-        let mut running = Running { child, endpoint: format!("127.0.0.1:{port}"), log };
-        running.wait_until_it_listens(&self.name)?;
-        Ok(running)
-    }
 }
 
 /// Lower case letters, digits and dashes.
@@ -241,71 +272,48 @@ pub(crate) fn slug(text: &str) -> String {
     clean.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// A node's configuration: one listener without TLS.
-fn configuration(port: u16, own: &str) -> String {
-    let own = if own.is_empty() { String::new() } else { format!("slimline: {{{own}}}\n") };
-    format!(
-        "tracing: {{log_level: info}}\nservices:\n  slim/0:\n    dataplane:\n      servers:\n        \
-         - endpoint: \"127.0.0.1:{port}\"\n          tls: {{insecure: true}}\n{own}"
-    )
+/// `peers`: what is there already.
+#[derive(Default)]
+pub(crate) struct Flags {
+    /// The reference node's program.
+    pub(crate) reference: Option<PathBuf>,
+    /// A NATS server's program.
+    pub(crate) nats: Option<PathBuf>,
 }
 
-impl Running {
-    /// Its process, for CPU time and memory.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn wait_until_it_listens(&mut self, name: &str) -> Result<()> {
-        let address: SocketAddr = self.endpoint.parse()?;
-        let started = Instant::now();
-        loop {
-            if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
-                return Ok(());
-            }
-            let log = || fs::read_to_string(&self.log).unwrap_or_default();
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{name} ended at once ({status}):\n{}", log());
-            }
-            ensure!(started.elapsed() < START, "{name} does not listen on {address} after {START:?}:\n{}", log());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Whether it is still there; a node that died during a measurement is a finding.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => {
-                let log = fs::read_to_string(&self.log).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(20).collect();
-                bail!(
-                    "the node died ({status}); its last lines:\n{}",
-                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-                )
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
-        if let Ok(Ended::Deadline(_)) = run::wait(&mut self.child, Duration::from_secs(5)) {
-            let _ = self.child.wait();
-        }
-    }
-}
+/// What `cargo xtask peers` provides.
+const NAMES: [&str; 9] = [
+    "slimline",
+    "reference",
+    "reference+nodelay",
+    "nats",
+    "relay",
+    "relay-uring",
+    "relay-glommio",
+    "relay-tokio",
+    "relay-splice",
+];
 
 /// `cargo xtask peers`: provides everything and says where it is; `false` if something is missing.
-pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+///
+/// Errors: a program that was named is none, or something does not build.
+pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
+    let folder = workspace.target.join("peers");
+    fs::create_dir_all(&folder)?;
+    for (path, name) in [(&flags.reference, "reference"), (&flags.nats, "nats-server")] {
+        let Some(path) = path else { continue };
+        let program = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+        ensure!(program.is_file(), "{} is no program", path.display());
+        let _ = fs::remove_file(folder.join(name));
+        symlink(program, folder.join(name))?;
+    }
     let built = build(workspace, false)?;
     let mut complete = true;
-    for name in ["slimline", "reference", "nats", "relay", "relay-splice", "relay-tokio"] {
+    for name in NAMES {
         match target(workspace, &built, name) {
-            Ok(target) => println!("{name:<13} {}  ({})", target.program.display(), target.version),
+            Ok(target) => println!("{name:<18} {}  ({})", target.program.display(), target.version),
             Err(error) if error.is::<Missing>() => {
-                println!("{name:<13} missing: {error:#}");
+                println!("{name:<18} missing: {error:#}");
                 complete = false;
             }
             Err(error) => return Err(error),
@@ -325,8 +333,16 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_node_gets_no_block_it_does_not_know() {
-        assert!(!configuration(1, "").contains("slimline"));
-        assert!(configuration(1, "shards: 1").contains("slimline: {shards: 1}"));
+    fn names_are_taken_apart() {
+        let plain = |base| Spelled { base, nodelay: false, lax: false, own: None };
+        assert_eq!(Spelled::of("relay-tokio").unwrap(), plain("relay-tokio"));
+        assert_eq!(Spelled::of("reference+nodelay").unwrap(), Spelled { nodelay: true, ..plain("reference") });
+        let own = Some("shards: 2, engine: epoll");
+        assert_eq!(Spelled::of("slimline:shards: 2, engine: epoll").unwrap(), Spelled { own, ..plain("slimline") });
+        let own = Some("shards: 2");
+        assert_eq!(Spelled::of("slimline+lax: shards: 2").unwrap(), Spelled { own, lax: true, ..plain("slimline") });
+        assert_eq!(Spelled::of("commit:v1.0").unwrap(), plain("commit:v1.0"));
+        assert_eq!(Spelled::of("without:mesh:shards: 2").unwrap(), Spelled { own, ..plain("without:mesh") });
+        assert!(Spelled::of("reference+nagle").is_err());
     }
 }

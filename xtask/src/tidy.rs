@@ -3,6 +3,7 @@
 mod coverage;
 mod rust_text;
 
+use crate::bench::ablate;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
@@ -42,6 +43,7 @@ const RULES: &[(&str, Rule)] = &[
     ("relative links lead somewhere", links),
     ("coverage names what is there", coverage::rule),
     ("one registry", registry),
+    ("ablations apply", ablations),
 ];
 
 /// Checks every rule and prints offences; `true` when there are none.
@@ -90,6 +92,12 @@ fn arrows(workspace: &Workspace, _: &[PathBuf], offences: &mut Vec<String>) -> R
             }
         }
     }
+    Ok(())
+}
+
+/// A patch that takes an optimisation out has to be kept with the code it is made of.
+fn ablations(workspace: &Workspace, _: &[PathBuf], offences: &mut Vec<String>) -> Result<()> {
+    offences.extend(ablate::stale(workspace)?);
     Ok(())
 }
 

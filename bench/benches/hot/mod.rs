@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use slimline_fib::{ConnId, Delta, FanoutCursor, Fib, MatchFilter};
+use slimline_node::mesh::{Class, RingOptions, ring};
 use slimline_wire::grpc::{self, Deframer};
 use slimline_wire::h2::{Event, Limits, Recv, Role, Send, StreamId};
 use slimline_wire::link::{HeaderMac, HopFields, LinkKey, sign};
@@ -129,7 +130,7 @@ fn queries(names: u32) -> Vec<Name> {
 
 /// The suite by prefix; each closure is made only when its name is wanted, since some hold a million names.
 pub(crate) fn suite(wanted: &dyn Fn(&str) -> bool) -> Vec<Hot> {
-    let makers: [Maker; 14] = [
+    let makers: [Maker; 18] = [
         ("wire/parse", wire_parse),
         ("wire/patch", wire_patch),
         ("wire/rewrite", wire_rewrite),
@@ -142,6 +143,10 @@ pub(crate) fn suite(wanted: &dyn Fn(&str) -> bool) -> Vec<Hot> {
         ("fib/match-one-1M", || match_one("fib/match-one-1M", 1_000_000)),
         ("fib/match-all-8", match_all),
         ("fib/apply", fib_apply),
+        ("node/mesh-turn-of-64", || mesh("node/mesh-turn-of-64", 64)),
+        ("node/mesh-turn-of-1", || mesh("node/mesh-turn-of-1", 1)),
+        ("node/out-queue-256", || out_queue("node/out-queue-256", 256)),
+        ("node/out-queue-16384", || out_queue("node/out-queue-16384", 16_384)),
         ("forward/road-256", || road("forward/road-256", 256)),
         ("forward/road-1024", || road("forward/road-1024", 1024)),
     ];
@@ -322,4 +327,32 @@ fn road(bench: &'static str, payload: usize) -> Hot {
         out.extend_from_slice(message);
         header.patch().unwrap().apply(&mut out[at..], header.ttl - 1, &tag);
     })
+}
+
+/// From one shard to another and back out of the ring: 64 messages, published after each `turn` of them.
+fn mesh(bench: &'static str, turn: usize) -> Hot {
+    let messages = messages(256);
+    let (mut producer, mut consumer) = ring::<()>(RingOptions::default());
+    let plan = [7u8; 24];
+    hot(bench, 64, move || {
+        for some in messages[..64].chunks(turn) {
+            for message in some {
+                producer.push(Class::Data, &[&plan, message]).unwrap();
+            }
+            assert!(producer.publish());
+        }
+        let mut count = 0;
+        while let Some(record) = consumer.next() {
+            black_box(record.octets);
+            count += 1;
+        }
+        consumer.release();
+        assert_eq!(count, 64);
+    })
+}
+
+/// A message that finds others waiting: behind them, and out again once they have left.
+fn out_queue(bench: &'static str, payload: usize) -> Hot {
+    let message = messages(payload).remove(0);
+    hot(bench, 1, slimline_node::hot::out_queue(message))
 }

@@ -1,0 +1,82 @@
+//! `bench micro`: the hot functions under criterion.
+
+use super::node::Taken;
+use super::record::{Run, Sample};
+use super::{Flags, icount, sitting};
+use crate::run;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// How recordings of it are called.
+pub(super) const TOPIC: &str = "hot functions";
+
+const SCENARIO: &str = "micro";
+/// How long one criterion suite may take.
+const SUITE: Duration = Duration::from_secs(30 * 60);
+/// The suites, and the groups under which criterion keeps their results.
+const GROUPS: [&str; 4] = ["wire", "fib", "forward", "node"];
+
+/// Times and records; quick runs each function once and times nothing.
+///
+/// Errors: a suite does not build.
+pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["bench", "-p", "slimline-bench"]);
+    for group in GROUPS {
+        cargo.args(["--bench", group]);
+    }
+    if flags.build {
+        return Ok(run::until(cargo.arg("--no-run"), SUITE)?.success());
+    }
+    let kept = workspace.target.join("criterion");
+    if flags.quick {
+        cargo.args(["--profile", "fast", "--", "--test"]);
+    } else {
+        // Only what this run measures shall be found afterwards.
+        for group in GROUPS {
+            let _ = fs::remove_dir_all(kept.join(group));
+        }
+        cargo.args(["--", "--warm-up-time", "1", "--measurement-time", "3"]);
+    }
+    if !run::until(&mut cargo, SUITE)?.success() {
+        return Ok(false);
+    }
+    if flags.quick {
+        return Ok(true);
+    }
+    let mut taken = Taken::default();
+    for group in GROUPS {
+        taken.samples.extend(results(workspace, group, &kept.join(group))?);
+    }
+    let run = Run {
+        topic: TOPIC.into(),
+        question: "How long does each hot function take, inputs in cache and nothing else to do?".into(),
+        command: Some("bench micro".into()),
+        caveats: vec!["Medians of criterion; per message, lookup or delta where a call handles several.".into()],
+        ..Run::of(&taken)
+    };
+    sitting::conclude(workspace, flags, &run)
+}
+
+/// What criterion left in `folder`, by name.
+fn results(workspace: &Workspace, group: &str, folder: &Path) -> Result<Vec<Sample>> {
+    let mut entries: Vec<_> = fs::read_dir(folder).with_context(|| folder.display().to_string())?.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let mut samples = Vec::new();
+    for entry in entries {
+        let new = entry.path().join("new");
+        let read = |file: &str| -> Option<Value> { serde_json::from_slice(&fs::read(new.join(file)).ok()?).ok() };
+        // `report` holds pictures of the whole group.
+        let (Some(estimates), Some(benchmark)) = (read("estimates.json"), read("benchmark.json")) else { continue };
+        let median =
+            estimates["median"]["point_estimate"].as_f64().context("criterion's estimates without a median")?;
+        let elements = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
+        let name = format!("{group}/{}", benchmark["function_id"].as_str().unwrap_or_default());
+        samples.push(icount::hot_sample(workspace, SCENARIO, &name, "ns_each", median / elements)?);
+    }
+    Ok(samples)
+}
