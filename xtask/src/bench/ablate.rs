@@ -52,9 +52,13 @@ pub(crate) fn build(workspace: &Workspace, built: &Built, name: &str) -> Result<
     git(workspace, &checkout, &["apply", &patch.to_string_lossy()])
         .with_context(|| format!("{FOLDER}/{name}.patch has to be made anew"))?;
     let mut cargo = workspace.cargo();
-    cargo.current_dir(&checkout).args(["build", "--quiet", "--profile", built.profile, "-p", "slimline-node"]);
+    cargo.current_dir(&checkout).args(["build", "--profile", built.profile, "-p", "slimline-node"]);
     cargo.arg("--target-dir").arg(folder.join("build"));
-    ensure!(run::until(&mut cargo, BUILD)?.success(), "the node without {name} does not build");
+    // Into a file: what an optimisation leaves unused is warned about, and of no interest.
+    let log = folder.join(name).with_extension("log");
+    let _ = fs::remove_file(&log);
+    let ended = run::logged(&mut cargo, BUILD, &log)?;
+    ensure!(ended.success(), "the node without {name} does not build: see {}", log.display());
     fs::copy(folder.join("build").join(built.profile).join("slimline"), &program)?;
     git(workspace, here, &["worktree", "remove", "--force", &path])?;
     Ok(program)
