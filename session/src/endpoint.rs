@@ -3,12 +3,15 @@
 //! Feed it messages ([`Endpoint::handle`]) and time ([`Endpoint::handle_timeout`]); take what it wants sent
 //! ([`Endpoint::poll_transmit`]) and what happened ([`Endpoint::poll_event`]). It does no I/O and reads no clock.
 
+mod kept;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slimline_wire::pb;
 use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 
+use self::kept::Kept;
 use crate::error::{IdentityError, SessionError};
 use crate::integrity::{Verified, is_control};
 use crate::message::{Credentials, Draft, Frame, Incoming, Kind, Now, VERSION};
@@ -94,6 +97,8 @@ pub struct Endpoint {
     out: VecDeque<pb::Message>,
     events: VecDeque<AppEvent>,
     counters: Counters,
+    /// What a store has of us, where there is one.
+    kept: Option<Kept>,
 }
 
 impl Endpoint {
@@ -115,6 +120,7 @@ impl Endpoint {
             out: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            kept: None,
         })
     }
 
@@ -132,6 +138,7 @@ impl Endpoint {
 
     /// A session, to talk to it.
     pub fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.touch(id);
         self.sessions.get_mut(&id)
     }
 
@@ -149,6 +156,7 @@ impl Endpoint {
     }
 
     fn add_route(&mut self, now: Now, name: Name, own: bool, waiting: Option<SessionId>) {
+        self.touch_names(own);
         let id = self.next_subscription;
         let known = self.subscriptions.entry(name.clone());
         let fresh = matches!(known, std::collections::btree_map::Entry::Vacant(_));
@@ -210,6 +218,7 @@ impl Endpoint {
         }
         let (subscription_id, own) = (subscription.id, subscription.own);
         self.subscriptions.remove(name);
+        self.touch_names(own);
         if let Some(header) = self.route_header(now, name, own).filter(|_| self.connected) {
             let unsubscribe = pb::Unsubscribe { header: Some(header), subscription_id };
             self.out.push_back(pb::Message {
@@ -263,6 +272,7 @@ impl Endpoint {
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.out.clear();
+        self.nothing_waits();
     }
 
     // --- sessions -------------------------------------------------------------------------------------------------
@@ -306,6 +316,7 @@ impl Endpoint {
                 direction: self.direction,
                 phase,
                 seed: random::word()?,
+                kept: self.kept.is_some(),
             },
             now,
         )?;
@@ -327,6 +338,7 @@ impl Endpoint {
 
     /// Moves what a session produced to where it is polled.
     fn collect(&mut self, now: Now, id: SessionId) {
+        self.touch(id);
         loop {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             while let Some(event) = session.poll_event() {
@@ -491,24 +503,29 @@ impl Endpoint {
                 direction: self.direction,
                 phase: Phase::Invited(now.instant + WELCOME_WAIT),
                 seed: random::word().map_err(SessionError::from)?,
+                kept: self.kept.is_some(),
             },
             now,
         )?;
         session.reply_to_join(now, incoming)?;
         self.sessions.insert(id, session);
         self.unannounced.insert(id);
+        self.touch(id);
         Ok(())
     }
 
     /// The next message for the node.
+    ///
+    /// Where the application is kept in a store, messages come out when [`Endpoint::written`] said that what they are made of
+    /// is there.
     pub fn poll_transmit(&mut self) -> Option<pb::Message> {
-        self.out.pop_front()
+        if self.may_leave() { self.out.pop_front() } else { None }
     }
 
-    /// Whether something waits to be sent.
+    /// Whether something waits to be sent, and may be.
     #[must_use]
     pub fn has_transmit(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() && self.kept.as_ref().is_none_or(|kept| kept.released > 0)
     }
 
     /// How much waits to be sent.
@@ -556,6 +573,7 @@ impl Endpoint {
             let keep = session.handle_timeout(now);
             self.collect(now, id);
             if !keep {
+                self.touch(id);
                 self.sessions.remove(&id);
                 self.unannounced.remove(&id);
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::name::Name;
+use crate::store::StoreError;
 
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +190,9 @@ pub enum SessionError {
     /// A state change is already on its way.
     #[error("status change in progress")]
     StatusChangeInProgress,
+    /// What has to be kept cannot be written: nothing more is sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// See [`MlsError`].
     #[error(transparent)]
     Mls(#[from] MlsError),

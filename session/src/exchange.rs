@@ -73,12 +73,12 @@ pub(crate) struct Exchange {
     pub(crate) update: Option<Draft>,
     pub(crate) waiting: BTreeSet<Name>,
     /// Ids under which `direct` went out: each send has its own, because peers drop a repeated id as a replay.
-    direct_ids: Vec<u32>,
-    update_ids: Vec<u32>,
+    pub(crate) direct_ids: Vec<u32>,
+    pub(crate) update_ids: Vec<u32>,
     /// `direct` answers a request, so it carries that request's id.
-    answers: Option<u32>,
+    pub(crate) answers: Option<u32>,
     due: Instant,
-    left: u32,
+    pub(crate) left: u32,
 }
 
 impl Exchange {
@@ -174,6 +174,8 @@ impl Exchange {
 /// Requests we answered, and how: a peer whose answer was lost asks again.
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
+    /// How many were forgotten: the number of the oldest in `order`.
+    forgotten: u64,
     order: VecDeque<(Name, u32)>,
     seen: std::collections::BTreeMap<(Name, u32), Option<Draft>>,
 }
@@ -196,9 +198,28 @@ impl Answered {
             && let Some(oldest) = self.order.pop_front()
         {
             self.seen.remove(&oldest);
+            self.forgotten += 1;
         }
         self.order.push_back(key.clone());
         self.seen.insert(key, None);
+    }
+
+    /// Every request by its number, with its answer if there was one.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u64, (&Name, u32, Option<&Draft>))> {
+        (self.forgotten..).zip(&self.order).map(|(number, key)| {
+            let draft = self.seen.get(key).and_then(Option::as_ref);
+            (number, (&key.0, key.1, draft))
+        })
+    }
+
+    /// What [`Answered::entries`] gave, back again.
+    pub(crate) fn from_entries(entries: std::collections::BTreeMap<u64, (Name, u32, Option<Draft>)>) -> Self {
+        let mut answered = Self { forgotten: entries.keys().next().copied().unwrap_or_default(), ..Self::default() };
+        for (source, id, draft) in entries.into_values() {
+            answered.order.push_back((source.clone(), id));
+            answered.seen.insert((source, id), draft);
+        }
+        answered
     }
 
     pub(crate) fn answer(&mut self, source: &Name, id: u32, draft: Draft) {

@@ -18,6 +18,7 @@ pub mod mls;
 pub mod name;
 pub mod reliable;
 pub mod session;
+pub mod store;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
 pub use drive::{App, AppBuilder, ConnectConfig, ConnectError, Publication, ReceiveError, SessionHandle, TlsConfig};
@@ -28,3 +29,4 @@ pub use name::Name;
 pub use reliable::{Delivery, Outcome, PublishId, Retries};
 pub use session::{Direction, Event, Item, Participant, Session, SessionConfig, SessionKind};
 pub use slimline_wire::name::NameId;
+pub use store::{Store, StoreError, StoreKey};

@@ -73,11 +73,11 @@ pub(crate) struct Stored {
     pub(crate) metadata: BTreeMap<String, String>,
     /// For one member alone.
     pub(crate) to: Option<Name>,
-    publish: PublishId,
-    waiting: BTreeSet<Name>,
-    outcomes: Vec<(Name, Outcome)>,
-    due: Option<Instant>,
-    left: u32,
+    pub(crate) publish: PublishId,
+    pub(crate) waiting: BTreeSet<Name>,
+    pub(crate) outcomes: Vec<(Name, Outcome)>,
+    pub(crate) due: Option<Instant>,
+    pub(crate) left: u32,
 }
 
 /// What the window wants done.
@@ -102,6 +102,21 @@ pub(crate) struct SendWindow {
 impl SendWindow {
     pub(crate) fn new(retries: Option<Retries>) -> Self {
         Self { retries, stored: VecDeque::new(), next: 1, done: VecDeque::new(), timers: BTreeSet::new() }
+    }
+
+    /// A window as it was, from a store.
+    pub(crate) fn restored(retries: Option<Retries>, stored: VecDeque<Stored>, next: u32) -> Self {
+        let timers = stored.iter().filter_map(|stored| Some((stored.due?, stored.id))).collect();
+        Self { retries, stored, next, done: VecDeque::new(), timers }
+    }
+
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &Stored> {
+        self.stored.iter()
+    }
+
+    /// The id that [`SendWindow::take_id`] gives next.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.next
     }
 
     /// Messages that await an acknowledgement.
@@ -246,16 +261,16 @@ pub(crate) enum Arrival {
 pub(crate) struct ReceiveWindow {
     retries: Retries,
     /// The id that comes next; `None` until the first message where we came in mid-stream.
-    next: Option<u32>,
-    held: BTreeMap<u32, Option<Received>>,
-    missing: BTreeMap<u32, (Instant, u32)>,
+    pub(crate) next: Option<u32>,
+    pub(crate) held: BTreeMap<u32, Option<Received>>,
+    pub(crate) missing: BTreeMap<u32, (Instant, u32)>,
     released: VecDeque<Released>,
     requests: VecDeque<u32>,
     /// The nearest message that was too far ahead.
-    far: Option<u32>,
+    pub(crate) far: Option<u32>,
     /// Ids before the first one seen that came late: a stream may begin out of order.
-    before: BTreeSet<u32>,
-    first: Option<u32>,
+    pub(crate) before: BTreeSet<u32>,
+    pub(crate) first: Option<u32>,
 }
 
 impl ReceiveWindow {

@@ -125,8 +125,8 @@ pub struct Session {
     pub(crate) tasks: VecDeque<(Option<CommandId>, Task)>,
     pub(crate) active: Option<Exchange>,
     pub(crate) ids: Ids,
-    commands: u64,
-    publishes: u64,
+    pub(crate) commands: u64,
+    pub(crate) publishes: u64,
     pub(crate) subscribed: bool,
     pub(crate) tick: Instant,
     /// We spoke to everybody since the last tick.
@@ -134,6 +134,8 @@ pub struct Session {
     /// Retransmissions that may still be served before the next tick.
     pub(crate) retransmissions: u32,
     pub(crate) starved: bool,
+    /// Items taken out of the inbox so far.
+    pub(crate) read: u64,
     pub(crate) inbox: VecDeque<Item>,
     pub(crate) out: VecDeque<pb::Message>,
     pub(crate) routes: VecDeque<Route>,
@@ -154,12 +156,15 @@ pub(crate) struct New {
     pub(crate) direction: Direction,
     pub(crate) phase: Phase,
     pub(crate) seed: u64,
+    /// Its MLS state is to be kept in a store.
+    pub(crate) kept: bool,
 }
 
 impl Session {
     pub(crate) fn new(new: New, now: Now) -> Result<Self, SessionError> {
         let mls = if new.config.mls {
-            Some(mls::Group::new(new.credentials.provider.clone(), new.credentials.verifier.clone())?)
+            let (provider, verifier) = (new.credentials.provider.clone(), new.credentials.verifier.clone());
+            Some(if new.kept { mls::Group::kept(provider, verifier)? } else { mls::Group::new(provider, verifier)? })
         } else {
             None
         };
@@ -195,6 +200,7 @@ impl Session {
             spoke: false,
             retransmissions: RETRANSMISSIONS_MAX,
             starved: false,
+            read: 0,
             inbox: VecDeque::new(),
             out: VecDeque::new(),
             routes: VecDeque::new(),
@@ -261,7 +267,9 @@ impl Session {
 
     /// Takes the next message; `None` if there is none (an [`Event::Readable`] follows).
     pub fn recv(&mut self) -> Option<Item> {
-        self.inbox.pop_front()
+        let item = self.inbox.pop_front();
+        self.read += u64::from(item.is_some());
+        item
     }
 
     /// Takes the next event.

@@ -5,10 +5,19 @@ mod node;
 
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+
 use node::TestNode;
 use slimline_session::error::SessionError;
-use slimline_session::{App, ConnectConfig, ConnectError, ReceiveError, SessionConfig, SessionHandle};
+use slimline_session::{
+    App, ConnectConfig, ConnectError, ReceiveError, SessionConfig, SessionHandle, StoreError, StoreKey,
+};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,44 +172,60 @@ async fn errors_say_what_is_wrong() {
     assert!(alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.is_err());
 }
 
+/// A private authority, and what it vouches for.
+struct Authority {
+    pem: String,
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self { pem: certificate.pem(), certificate, issuer: rcgen::Issuer::new(parameters, key) }
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (parameters.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// A listener for `localhost` that asks clients for a certificate of this authority.
+    fn acceptor(&self) -> TlsAcceptor {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let (certificate, key) = self.issue("localhost");
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// How somebody of this authority connects.
+    fn client(&self, endpoint: &str, name: &str) -> ConnectConfig {
+        let (ours, key) = self.issue(name);
+        let mut config = ConnectConfig::new(endpoint);
+        config.tls.authorities_pem = Some(self.pem.clone().into_bytes());
+        config.tls.client_pem = Some((ours.pem().into_bytes(), key.serialize_pem().into_bytes()));
+        config
+    }
+}
+
 /// TLS and mutual TLS under a private authority; whoever is not what it should be is refused.
 #[tokio::test]
 async fn secured() {
-    use std::sync::Arc;
-    use tokio_rustls::TlsAcceptor;
-    use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-    use tokio_rustls::rustls::server::WebPkiClientVerifier;
-    use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = parameters.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(parameters, &authority_key);
-    let issue = |name: &str| {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate =
-            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        (certificate, key)
-    };
-    let provider = Arc::new(default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).unwrap();
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-    let (certificate, key) = issue("localhost");
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-        .unwrap();
-    let node = TestNode::start_with("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config)))).await;
-
-    let (ours, our_key) = issue("alice");
-    let mut config = ConnectConfig::new(&format!("https://localhost:{}", node.address.port()));
-    config.tls.authorities_pem = Some(authority.pem().into_bytes());
-    config.tls.client_pem = Some((ours.pem().into_bytes(), our_key.serialize_pem().into_bytes()));
+    let authority = Authority::new();
+    let node = TestNode::start_with("127.0.0.1:0", Some(authority.acceptor())).await;
+    let config = authority.client(&format!("https://localhost:{}", node.address.port()), "alice");
     let connect =
         |config: ConnectConfig| async move { App::with_secret("acme/ns/alice", SECRET).unwrap().connect(config).await };
     let alice = connect(config.clone()).await.unwrap();
@@ -213,9 +238,104 @@ async fn secured() {
     wrong.tls.client_pem = None;
     assert!(connect(wrong).await.is_err(), "the node asks for a certificate");
     let mut wrong = config.clone();
-    wrong.tls.authorities_pem = Some(issue("another").0.pem().into_bytes());
+    wrong.tls.authorities_pem = Some(Authority::new().pem.into_bytes());
     assert!(matches!(connect(wrong).await.err().unwrap(), ConnectError::Tls(_)));
     let mut wrong = config;
     wrong.tls.authorities_pem = Some(b"nonsense".to_vec());
     assert!(matches!(connect(wrong).await.err().unwrap(), ConnectError::Tls(_)));
+}
+
+/// A WebSocket over mutual TLS: both ways, and refused as over HTTP/2.
+#[tokio::test]
+async fn secured_websocket() {
+    let authority = Authority::new();
+    let node = TestNode::start_web("127.0.0.1:0", Some(authority.acceptor())).await;
+    let endpoint = format!("wss://localhost:{}", node.address.port());
+    let connect = |name: &'static str, config: ConnectConfig| async move {
+        App::with_secret(name, SECRET).unwrap().connect(config).await
+    };
+    let alice = connect("acme/ns/alice", authority.client(&endpoint, "alice")).await.unwrap();
+    let bob = connect("acme/ns/bob", authority.client(&endpoint, "bob")).await.unwrap();
+    let ours = alice.create_session(SessionConfig::point_to_point(), &"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let theirs = tokio::time::timeout(PATIENCE, bob.listen()).await.unwrap().unwrap();
+    let large = "x".repeat(300_000);
+    for said in ["hello", large.as_str()] {
+        assert!(ours.publish(said.as_bytes().to_vec()).await.unwrap().delivered().await.unwrap().is_complete());
+        assert_eq!(text(&theirs).await, said);
+        theirs.publish(said.as_bytes().to_vec()).await.unwrap();
+        assert_eq!(text(&ours).await, said);
+    }
+    assert_eq!(node.bad_macs(), 0);
+    ours.close().await.unwrap();
+
+    let mut wrong = authority.client(&endpoint, "alice");
+    wrong.tls.authorities_pem = Some(Authority::new().pem.into_bytes());
+    assert!(matches!(connect("acme/ns/carol", wrong).await.err().unwrap(), ConnectError::Tls(_)));
+    let mut wrong = authority.client(&endpoint, "alice");
+    wrong.tls.client_pem = None;
+    assert!(connect("acme/ns/carol", wrong).await.is_err(), "the node asks for a certificate");
+    let plain = ConnectConfig::new(&endpoint.replace("wss", "ws"));
+    assert!(connect("acme/ns/carol", plain).await.is_err(), "the node speaks TLS only");
+}
+
+/// An application goes and comes back out of its store: both its sessions, moderated and joined, go on with the same peers.
+#[tokio::test]
+async fn back_from_a_store() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let path = std::env::temp_dir().join(format!("slimline-drive-store-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let kept = || App::with_secret("acme/ns/alice", SECRET).unwrap().store(&path, StoreKey::new([3; 32]));
+    let alice = kept().unwrap().connect(ConnectConfig::new(&node.url())).await.unwrap();
+    let bob = app(&node, "acme/ns/bob").await;
+    let retries = |config: SessionConfig| config.with_retries(Duration::from_millis(200), 50);
+    let bobs_name = "acme/ns/bob".parse().unwrap();
+    let moderated =
+        alice.create_session(retries(SessionConfig::group()), &"acme/ns/chan".parse().unwrap()).await.unwrap();
+    moderated.invite(&bobs_name).await.unwrap();
+    let bobs_group = bob.listen().await.unwrap();
+    let alices_name = "acme/ns/alice".parse().unwrap();
+    let bobs_pair = bob.create_session(retries(SessionConfig::point_to_point()), &alices_name).await.unwrap();
+    let joined = alice.listen().await.unwrap();
+    for (from, to) in
+        [(&moderated, &bobs_group), (&bobs_group, &moderated), (&joined, &bobs_pair), (&bobs_pair, &joined)]
+    {
+        from.publish(b"before".to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(text(to).await, "before");
+    }
+    bobs_pair.publish(b"acknowledged, not read".to_vec()).await.unwrap().delivered().await.unwrap();
+    let full_name = alice.name();
+    let in_use = kept().err().unwrap();
+    assert!(matches!(in_use, ConnectError::Store(StoreError::InUse { .. })), "{in_use}");
+    alice.shut_down().await;
+    assert_eq!(joined.publish(vec![1]).await.err(), Some(SessionError::Closed));
+    drop((moderated, joined));
+    let waiting = bobs_pair.publish(b"meanwhile".to_vec()).await.unwrap();
+
+    let alice = kept().unwrap().connect(ConnectConfig::new(&node.url())).await.unwrap();
+    assert_eq!(alice.name(), full_name, "the same instance");
+    let resumed = alice.resumed();
+    assert_eq!(resumed.len(), 2);
+    assert!(alice.resumed().is_empty(), "given once");
+    let (moderated, joined): (Vec<_>, Vec<_>) = resumed.into_iter().partition(|session| session.is_initiator());
+    let (moderated, joined) = (&moderated[0], &joined[0]);
+    assert_eq!(text(joined).await, "acknowledged, not read");
+    assert_eq!(text(joined).await, "meanwhile");
+    assert!(waiting.delivered().await.unwrap().is_complete());
+    for (from, to) in [(moderated, &bobs_group), (&bobs_group, moderated), (joined, &bobs_pair), (&bobs_pair, joined)] {
+        assert!(from.publish(b"after".to_vec()).await.unwrap().delivered().await.unwrap().is_complete());
+        assert_eq!(text(to).await, "after");
+    }
+    // Still a moderator: it brings somebody in.
+    let carol = app(&node, "acme/ns/carol").await;
+    moderated.invite(&"acme/ns/carol".parse().unwrap()).await.unwrap();
+    let carols = carol.listen().await.unwrap();
+    moderated.publish(b"all".to_vec()).await.unwrap();
+    assert_eq!((text(&carols).await, text(&bobs_group).await), ("all".to_owned(), "all".to_owned()));
+    alice.shut_down().await;
+
+    let wrong = App::with_secret("acme/ns/alice", SECRET).unwrap().store(&path, StoreKey::new([4; 32])).err().unwrap();
+    assert!(matches!(wrong, ConnectError::Store(StoreError::WrongKey { .. })), "{wrong}");
+    let wrong = App::with_secret("acme/ns/eve", SECRET).unwrap().store(&path, StoreKey::new([3; 32])).err().unwrap();
+    assert!(matches!(wrong, ConnectError::Store(StoreError::OtherIdentity { .. })), "{wrong}");
+    std::fs::remove_file(path).unwrap();
 }

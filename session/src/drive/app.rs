@@ -1,17 +1,18 @@
 //! An application on a node: connected, reconnected, and shared by any number of tasks.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
+use zeroize::Zeroizing;
 
 use super::handle::SessionHandle;
-use super::link::{self, Identity, Incoming, Outgoing};
-use super::{ConnectConfig, ConnectError};
-use crate::endpoint::{AppEvent, Endpoint, SessionId};
+use super::link::{self, Identity};
+use super::{ConnectConfig, ConnectError, driver};
+use crate::endpoint::{Endpoint, SessionId};
 use crate::error::SessionError;
 use crate::exchange::CommandId;
 use crate::identity::SharedSecret;
@@ -20,17 +21,18 @@ use crate::name::Name;
 use crate::random;
 use crate::reliable::{Delivery, PublishId};
 use crate::session::{Direction, Event, Item, SessionConfig, SessionKind};
+use crate::store::{Store, StoreError, StoreKey};
 
 /// How long the node may take to acknowledge a subscription.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 /// Sessions others brought us into, not yet listened for.
-const ARRIVALS_MAX: usize = 1024;
+pub(super) const ARRIVALS_MAX: usize = 1024;
 /// Octets handed to the connection at once.
-const BATCH_OCTETS: usize = 64 * 1024;
+pub(super) const BATCH_OCTETS: usize = 64 * 1024;
 /// Messages that may wait for the connection; publishers wait beyond it.
 pub(super) const OUT_MAX: usize = 512;
 /// Events of membership kept per session for whoever asks.
-const EVENTS_MAX: usize = 1024;
+pub(super) const EVENTS_MAX: usize = 1024;
 
 /// What one session's handles wait for.
 pub(super) struct Slot {
@@ -46,7 +48,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             established: None,
             commands: HashMap::new(),
@@ -63,10 +65,22 @@ impl Slot {
 pub(super) struct State {
     pub(super) endpoint: Endpoint,
     pub(super) slots: BTreeMap<SessionId, Slot>,
-    arrivals: VecDeque<SessionId>,
-    subscribing: HashMap<Name, Vec<oneshot::Sender<Result<(), String>>>>,
-    stopped: bool,
-    connected: bool,
+    pub(super) arrivals: VecDeque<SessionId>,
+    /// Sessions that came out of the store.
+    resumed: Vec<SessionId>,
+    pub(super) subscribing: HashMap<Name, Vec<oneshot::Sender<Result<(), String>>>>,
+    pub(super) stopped: bool,
+    pub(super) connected: bool,
+    /// The driver is gone, and the store is closed.
+    pub(super) ended: bool,
+}
+
+impl State {
+    /// Whether a session goes on as far as its handles know.
+    pub(super) fn open(&self, id: SessionId) -> Result<(), SessionError> {
+        let closed = self.slots.get(&id).map_or(Some(SessionError::Closed), |slot| slot.closed.clone());
+        closed.map_or(Ok(()), Err)
+    }
 }
 
 /// Everything handles and the driver share. Locked for moments only, never across an await.
@@ -75,7 +89,7 @@ pub(super) struct Shared {
     /// The driver has something to do.
     pub(super) wake: Notify,
     /// Somebody arrived.
-    arrived: Notify,
+    pub(super) arrived: Notify,
     /// The connection took messages.
     pub(super) drained: Notify,
     clock: Clock,
@@ -121,11 +135,13 @@ pub struct App {
 }
 
 /// What an application is to be, before it is connected.
-#[derive(Clone)]
 pub struct AppBuilder {
     name: Name,
     credentials: Credentials,
+    /// What the identity was made with, where it may be made anew for a store.
+    secret: Option<Zeroizing<String>>,
     direction: Direction,
+    store: Option<Store>,
 }
 
 impl AppBuilder {
@@ -133,6 +149,7 @@ impl AppBuilder {
     #[must_use]
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
+        self.secret = None;
         self
     }
 
@@ -143,29 +160,74 @@ impl AppBuilder {
         self
     }
 
+    /// Keeps sessions and their MLS state in an encrypted file: what was not closed goes on after a restart, see
+    /// [`App::resumed`]. A new file is made where there is none.
+    ///
+    /// The application comes back as the identity the store was begun with. With a shared secret that is seen to here; any
+    /// other provider has to have the subject and key that [`Store::identity`] gives.
+    ///
+    /// Errors: [`crate::StoreError`]; a file that is refused stays as it was.
+    pub fn store(mut self, path: impl AsRef<Path>, key: StoreKey) -> Result<Self, ConnectError> {
+        let store = Store::open(path, key)?;
+        if let (Some(secret), Some(known)) = (&self.secret, store.identity()?) {
+            let ours = self.name.to_string();
+            let same = known.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('_'));
+            if !same {
+                return Err(StoreError::OtherIdentity { found: known.subject, ours }.into());
+            }
+            self.credentials = Credentials {
+                binding: self.credentials.binding,
+                ..Credentials::new(SharedSecret::with_subject(known.subject, secret, known.key)?)
+            };
+        }
+        self.store = Some(store);
+        Ok(self)
+    }
+
+    fn endpoint(&self, now: Now) -> Result<Endpoint, ConnectError> {
+        let (credentials, direction) = (self.credentials.clone(), self.direction);
+        match &self.store {
+            Some(store) => Ok(Endpoint::reopen(&self.name, credentials, direction, store, now)?),
+            None => Ok(Endpoint::new(&self.name, credentials, direction)?),
+        }
+    }
+
     /// Connects to a node and subscribes the application's name there.
     ///
     /// Errors: see [`ConnectError`]; later losses of the connection are healed in the background.
     pub async fn connect(self, config: ConnectConfig) -> Result<App, ConnectError> {
         let identity = Identity { link_id: random::uuid()?, node_id: format!("app-{}", random::uuid()?) };
-        let (incoming, outgoing) = link::connect(&config, &identity).await?;
-        let endpoint = Endpoint::new(&self.name, self.credentials, self.direction)?;
+        let clock = Clock;
+        let mut endpoint = self.endpoint(clock.now())?;
+        let connection = link::connect(&config, &identity).await?;
+        let resumed: Vec<SessionId> = endpoint.sessions().collect();
+        let mut slots = BTreeMap::new();
+        for id in &resumed {
+            let mut slot = Slot::new();
+            if let Some(session) = endpoint.session(*id).filter(|session| session.is_closed()) {
+                slot.closed = Some(SessionError::Closed);
+                slot.left_over.extend(std::iter::from_fn(|| session.recv()));
+            }
+            slots.insert(*id, slot);
+        }
         let state = State {
             endpoint,
-            slots: BTreeMap::new(),
+            slots,
             arrivals: VecDeque::new(),
+            resumed,
             subscribing: HashMap::new(),
             stopped: false,
             connected: false,
+            ended: false,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             wake: Notify::new(),
             arrived: Notify::new(),
             drained: Notify::new(),
-            clock: Clock,
+            clock,
         });
-        tokio::spawn(drive(shared.clone(), config, identity, incoming, outgoing));
+        tokio::spawn(driver::drive(shared.clone(), config, identity, connection, self.store));
         let app = App { alive: Arc::new(Alive(shared)) };
         app.subscribe(&self.name).await?;
         Ok(app)
@@ -177,13 +239,14 @@ impl App {
     pub fn with_secret(name: &str, secret: &str) -> Result<AppBuilder, ConnectError> {
         let name: Name = name.parse()?;
         let identity = SharedSecret::new(&name.to_string(), secret)?;
-        Ok(Self::with_credentials(name, Credentials::new(identity)))
+        let builder = Self::with_credentials(name, Credentials::new(identity));
+        Ok(AppBuilder { secret: Some(Zeroizing::new(secret.to_owned())), ..builder })
     }
 
     /// An application with any identity.
     #[must_use]
     pub fn with_credentials(name: Name, credentials: Credentials) -> AppBuilder {
-        AppBuilder { name, credentials, direction: Direction::BOTH }
+        AppBuilder { name, credentials, secret: None, direction: Direction::BOTH, store: None }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -282,6 +345,15 @@ impl App {
         }
     }
 
+    /// The sessions that came out of the store, once. What became of messages that were on their way when the application
+    /// went is told by [`SessionHandle::event`].
+    #[must_use]
+    pub fn resumed(&self) -> Vec<SessionHandle> {
+        let mut state = self.shared().lock();
+        let ids = std::mem::take(&mut state.resumed);
+        ids.into_iter().map(|id| self.handle(&mut state, id)).collect()
+    }
+
     fn handle(&self, state: &mut State, id: SessionId) -> SessionHandle {
         let changed = state.slots.get_mut(&id).map(|slot| {
             slot.handles += 1;
@@ -290,7 +362,8 @@ impl App {
         SessionHandle::new(self.alive.clone(), id, changed.unwrap_or_default(), state)
     }
 
-    /// Ends everything: what waits to be sent is sent, then the connection goes. Sessions are not closed at the peers.
+    /// Ends everything: what waits to be sent is sent, then the connection goes. Sessions are not closed at the peers: with a
+    /// store, they go on when the application is back.
     pub async fn shut_down(self) {
         let shared = self.shared().clone();
         drop(self);
@@ -298,215 +371,10 @@ impl App {
         shared.wake.notify_one();
         shared.arrived.notify_waiters();
         let flushed = async {
-            while shared.lock().connected {
+            while !shared.lock().ended {
                 sleep(Duration::from_millis(5)).await;
             }
         };
         let _ = timeout(Duration::from_secs(1), flushed).await;
-    }
-}
-
-/// Keeps one application connected, until its last handle is gone.
-async fn drive(
-    shared: Arc<Shared>,
-    config: ConnectConfig,
-    identity: Identity,
-    mut incoming: Incoming,
-    mut outgoing: Outgoing,
-) {
-    loop {
-        {
-            let mut state = shared.lock();
-            state.connected = true;
-            let now = shared.now();
-            state.endpoint.connected(now);
-        }
-        let why = run(&shared, &mut incoming, outgoing).await;
-        {
-            let mut state = shared.lock();
-            state.connected = false;
-            state.endpoint.disconnected();
-            if state.stopped {
-                for slot in state.slots.values_mut() {
-                    slot.closed.get_or_insert(SessionError::Closed);
-                    slot.changed.notify_waiters();
-                }
-                return;
-            }
-        }
-        shared.drained.notify_waiters();
-        tracing::warn!(endpoint = config.endpoint, why, "connection lost, connecting again");
-        let mut backoff = config.backoff_min;
-        (incoming, outgoing) = loop {
-            // Time goes on without a connection: sessions give up what they have to.
-            let pause = sleep(backoff);
-            tokio::pin!(pause);
-            loop {
-                let due = tend(&shared);
-                tokio::select! {
-                    () = &mut pause => break,
-                    () = shared.wake.notified() => {}
-                    () = sleep_until(due.into()) => {}
-                }
-            }
-            if shared.lock().stopped {
-                return;
-            }
-            match link::connect(&config, &identity).await {
-                Ok(halves) => break halves,
-                Err(error) => tracing::debug!(%error, "not yet"),
-            }
-            backoff = (backoff * 2).min(config.backoff_max);
-        };
-        tracing::info!(endpoint = config.endpoint, "connected again");
-    }
-}
-
-/// Serves one connection until it ends; says why it did.
-async fn run(shared: &Arc<Shared>, incoming: &mut Incoming, outgoing: Outgoing) -> String {
-    // Writing has a task of its own, so that a full window does not keep us from reading.
-    let (sender, mut batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
-    let mut writer = tokio::spawn(async move {
-        let mut outgoing = outgoing;
-        while let Some(batch) = batches.recv().await {
-            let mut octets = Vec::with_capacity(BATCH_OCTETS);
-            for message in batch {
-                outgoing.write(message, &mut octets);
-            }
-            outgoing.send(Bytes::from(octets)).await?;
-        }
-        outgoing.finish().await;
-        Ok::<(), ConnectError>(())
-    });
-    let why = loop {
-        let due = tend(shared);
-        let (waiting, stopped) = {
-            let state = shared.lock();
-            (state.endpoint.has_transmit(), state.stopped)
-        };
-        if stopped && !waiting {
-            break "shut down".to_owned();
-        }
-        tokio::select! {
-            permit = sender.reserve(), if waiting => match permit {
-                Ok(permit) => permit.send(take_batch(shared)),
-                Err(_) => break "writing failed".to_owned(),
-            },
-            message = incoming.next() => match message {
-                Ok(Some(message)) => {
-                    let now = shared.now();
-                    shared.lock().endpoint.handle(now, message);
-                }
-                Ok(None) => break "the node ended the stream".to_owned(),
-                Err(error) => break error.to_string(),
-            },
-            ended = &mut writer => break match ended {
-                Ok(Err(error)) => error.to_string(),
-                _ => "writing ended".to_owned(),
-            },
-            () = shared.wake.notified() => {}
-            () = sleep_until(due.into()) => {}
-        }
-    };
-    drop(sender);
-    if !writer.is_finished() && timeout(Duration::from_secs(1), &mut writer).await.is_err() {
-        writer.abort();
-    }
-    why
-}
-
-fn take_batch(shared: &Shared) -> Vec<slimline_wire::pb::Message> {
-    use prost::Message as _;
-    let mut batch = Vec::new();
-    let mut octets = 0;
-    let mut state = shared.lock();
-    while octets < BATCH_OCTETS {
-        let Some(message) = state.endpoint.poll_transmit() else { break };
-        octets += message.encoded_len();
-        batch.push(message);
-    }
-    drop(state);
-    shared.drained.notify_waiters();
-    batch
-}
-
-/// Lets time pass for the endpoint and tells handles what happened; returns when to come again.
-fn tend(shared: &Shared) -> Instant {
-    let now = shared.now();
-    let mut state = shared.lock();
-    let state = &mut *state;
-    if state.endpoint.poll_timeout().is_some_and(|due| due <= now.instant) {
-        state.endpoint.handle_timeout(now);
-    }
-    while let Some(event) = state.endpoint.poll_event() {
-        match event {
-            AppEvent::Subscribed(name) => settle(&mut state.subscribing, &name, &Ok(())),
-            AppEvent::NotSubscribed(name, why) => settle(&mut state.subscribing, &name, &Err(why)),
-            AppEvent::Arrived(id) => {
-                state.slots.insert(id, Slot::new());
-                if state.arrivals.len() < ARRIVALS_MAX {
-                    state.arrivals.push_back(id);
-                    shared.arrived.notify_waiters();
-                } else {
-                    tracing::warn!(session = id.number, "nobody listens: session closed");
-                    let _ = state.endpoint.with_session(now, id, |session| session.close(now));
-                }
-            }
-            AppEvent::Session(id, event) => tell(state, now, id, event),
-        }
-    }
-    state.endpoint.poll_timeout().unwrap_or(now.instant + Duration::from_secs(3600))
-}
-
-fn settle(
-    waiting: &mut HashMap<Name, Vec<oneshot::Sender<Result<(), String>>>>,
-    name: &Name,
-    result: &Result<(), String>,
-) {
-    for sender in waiting.remove(name).into_iter().flatten() {
-        let _ = sender.send(result.clone());
-    }
-}
-
-fn tell(state: &mut State, now: Now, id: SessionId, event: Event) {
-    let Some(slot) = state.slots.get_mut(&id) else { return };
-    match event {
-        Event::Established => {
-            if let Some(sender) = slot.established.take() {
-                let _ = sender.send(Ok(()));
-            }
-        }
-        Event::Done(command, result) => {
-            if let Some(sender) = slot.commands.remove(&command) {
-                let _ = sender.send(result);
-            }
-        }
-        Event::Published(publish, delivery) => {
-            if let Some(sender) = slot.publishes.remove(&publish) {
-                let _ = sender.send(delivery);
-            }
-        }
-        Event::Closed(why) => {
-            if let Some(sender) = slot.established.take() {
-                let _ = sender.send(Err(why.clone()));
-            }
-            slot.closed = Some(why);
-            let left = state
-                .endpoint
-                .with_session(now, id, |session| std::iter::from_fn(|| session.recv()).collect::<Vec<_>>());
-            slot.left_over.extend(left.into_iter().flatten());
-            slot.commands.clear();
-        }
-        Event::Readable | Event::Writable => {}
-        other => {
-            if slot.events.len() == EVENTS_MAX {
-                slot.events.pop_front();
-            }
-            slot.events.push_back(other);
-        }
-    }
-    slot.changed.notify_waiters();
-    if slot.handles == 0 && slot.closed.is_some() && !state.arrivals.contains(&id) {
-        state.slots.remove(&id);
     }
 }

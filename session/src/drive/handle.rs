@@ -17,7 +17,8 @@ use crate::name::Name;
 use crate::reliable::Delivery;
 use crate::session::{Event, Item, Participant, Session, SessionConfig};
 
-/// One conversation. Dropping the last handle closes it in the background; [`SessionHandle::close`] waits for the peers.
+/// One conversation. Dropping the last handle closes it in the background (unless the application was shut down);
+/// [`SessionHandle::close`] waits for the peers.
 pub struct SessionHandle {
     alive: Arc<Alive>,
     id: SessionId,
@@ -119,6 +120,7 @@ impl SessionHandle {
             {
                 let mut state = shared.lock();
                 let now = shared.now();
+                state.open(self.id)?;
                 if state.endpoint.transmits() < OUT_MAX {
                     let result =
                         state.endpoint.with_session(now, self.id, |session| session.publish(now, publish.clone()));
@@ -168,13 +170,7 @@ impl SessionHandle {
                     Some(Item::Lost { source, count }) => {
                         return Err(ReceiveError::Lost { source_name: source.to_string(), count });
                     }
-                    None => {
-                        let closed =
-                            state.slots.get(&self.id).map_or(Some(SessionError::Closed), |slot| slot.closed.clone());
-                        if let Some(why) = closed {
-                            return Err(why.into());
-                        }
-                    }
+                    None => state.open(self.id)?,
                 }
             }
             changed.await;
@@ -186,7 +182,8 @@ impl SessionHandle {
         tokio::time::timeout(limit, self.recv()).await.unwrap_or(Err(ReceiveError::TimedOut))
     }
 
-    /// The next change of membership: joined, left, offline, online.
+    /// The next change of membership: joined, left, offline, online. In a session that came out of a store also what became of
+    /// messages published before.
     ///
     /// Cancel-safe. Errors: the end of the session.
     pub async fn event(&self) -> Result<Event, SessionError> {
@@ -217,6 +214,7 @@ impl SessionHandle {
             let shared = &self.alive.0;
             let now = shared.now();
             let mut state = shared.lock();
+            state.open(self.id)?;
             let command = state.endpoint.with_session(now, self.id, |session| run(session, now));
             let command = command.unwrap_or(Err(SessionError::Closed))?;
             if let Some(slot) = state.slots.get_mut(&self.id) {
@@ -284,7 +282,7 @@ impl Drop for SessionHandle {
         }
         if slot.closed.is_some() {
             state.slots.remove(&self.id);
-        } else {
+        } else if !state.stopped {
             let _ = state.endpoint.with_session(now, self.id, |session| session.close(now));
             drop(state);
             shared.wake.notify_one();

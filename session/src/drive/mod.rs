@@ -2,6 +2,7 @@
 
 mod app;
 mod carrier;
+mod driver;
 mod handle;
 mod link;
 mod socket;
@@ -14,6 +15,7 @@ pub use tls::TlsConfig;
 use std::time::Duration;
 
 use crate::error::{IdentityError, NameError, SessionError};
+use crate::store::StoreError;
 
 /// Where the node is and how long to try.
 #[derive(Clone, Debug)]
@@ -106,6 +108,9 @@ pub enum ConnectError {
     /// The application was shut down.
     #[error("the application was shut down")]
     ShutDown,
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// See [`IdentityError`].
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -30,14 +30,14 @@ const ADMITTED_MAX: usize = 4096;
 /// and a session need not die with the token it began with.
 /// Source: settings of slim-session §2.5; RFC 9420.
 pub struct Group {
-    store: Store,
-    provider: Arc<dyn Provider>,
-    verifier: Arc<dyn Verifier>,
-    group: Option<MlsGroup>,
+    pub(super) store: Store,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) verifier: Arc<dyn Verifier>,
+    pub(super) group: Option<MlsGroup>,
     /// Credential → subject and end of its token, for everybody who was ever admitted.
-    admitted: BTreeMap<Vec<u8>, (Arc<str>, UnixSeconds)>,
+    pub(super) admitted: BTreeMap<Vec<u8>, (Arc<str>, UnixSeconds)>,
     /// When our own leaf's token ends.
-    leaf_expires: UnixSeconds,
+    pub(super) leaf_expires: UnixSeconds,
 }
 
 /// A change the moderator made and applied already.

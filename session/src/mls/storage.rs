@@ -2,7 +2,11 @@
 //!
 //! openmls writes its whole state to storage with every message, for groups that are to be loaded again. Ours live in
 //! memory, so that part is written nowhere: it saves most of the cost of a message, and no copy of a ratchet outlives its
-//! use. What openmls does read back while a group lives (key packages, leaf and path keys) is kept.
+//! use. What openmls does read back while a group lives (key packages, leaf and path keys) is kept. Where the application
+//! has a [`crate::store`], everything is written, and `each_value` shows the store what it has to keep.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 
 use openmls_memory_storage::{MemoryStorage, MemoryStorageError};
 use openmls_traits::OpenMlsProvider;
@@ -35,26 +39,49 @@ impl OpenMlsProvider for Provider {
     }
 }
 
-/// Keeps keys, forgets state.
-#[derive(Default)]
-pub(super) struct Storage {
-    keys: MemoryStorage,
+impl Provider {
+    /// For a group that is to be loaded again.
+    pub(super) fn whole() -> Self {
+        Self::from_values(HashMap::new())
+    }
+
+    /// What `each_value` showed before.
+    pub(super) fn from_values(values: HashMap<Vec<u8>, Vec<u8>>) -> Self {
+        let values = MemoryStorage { values: RwLock::new(values) };
+        Self { crypto: Crypto, storage: Storage { values, whole: true } }
+    }
+
+    /// Everything openmls wrote, in no order.
+    pub(super) fn each_value(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        let values = self.storage.values.values.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in values.iter() {
+            show(key, value);
+        }
+    }
 }
 
-/// Writes and deletions of state that is never loaded: nothing to do.
-macro_rules! not_written {
-    ($($name:ident<$($generic:ident),+>($($argument:ty),+);)+) => {$(
-        fn $name<$($generic: traits::$generic<V>),+>(&self, $(_: $argument),+) -> Result<(), Self::Error> {
-            Ok(())
+/// Keeps keys; forgets state, unless the group is to be loaded again.
+#[derive(Default)]
+pub(super) struct Storage {
+    values: MemoryStorage,
+    /// Everything is written: see [`crate::store`].
+    whole: bool,
+}
+
+/// Writes and deletions of state that is only written for groups that are kept.
+macro_rules! written_if_kept {
+    ($($name:ident<$($generic:ident),+>($($argument:ident: $kind:ty),+);)+) => {$(
+        fn $name<$($generic: traits::$generic<V>),+>(&self, $($argument: $kind),+) -> Result<(), Self::Error> {
+            if self.whole { StorageProvider::<V>::$name::<$($generic),+>(&self.values, $($argument),+) } else { Ok(()) }
         }
     )+};
 }
 
-/// Reads of state that was never written: nothing, an empty list or no value.
-macro_rules! not_there {
-    ($($name:ident<$($generic:ident),+>() -> $kind:ident<$value:ty>;)+) => {$(
-        fn $name<$($generic: traits::$generic<V>),+>(&self, _: &GroupId) -> Result<$kind<$value>, Self::Error> {
-            Ok($kind::default())
+/// Reads: of state that is not kept they give nothing, an empty list or no value.
+macro_rules! read {
+    ($($name:ident<$($generic:ident),+>() -> $value:ty;)+) => {$(
+        fn $name<$($generic: traits::$generic<V>),+>(&self, group: &GroupId) -> Result<$value, Self::Error> {
+            StorageProvider::<V>::$name::<$($generic),+>(&self.values, group)
         }
     )+};
 }
@@ -63,7 +90,7 @@ macro_rules! not_there {
 macro_rules! kept {
     ($($name:ident<$($generic:ident),+>($($argument:ident: $kind:ty),+) -> $value:ty;)+) => {$(
         fn $name<$($generic: traits::$generic<V>),+>(&self, $($argument: $kind),+) -> Result<$value, Self::Error> {
-            StorageProvider::<V>::$name(&self.keys, $($argument),+)
+            StorageProvider::<V>::$name::<$($generic),+>(&self.values, $($argument),+)
         }
     )+};
 }
@@ -86,37 +113,37 @@ impl StorageProvider<V> for Storage {
         delete_psk<PskId>(id: &PskId) -> ();
     }
 
-    not_written! {
-        write_mls_join_config<GroupId, MlsGroupJoinConfig>(&GroupId, &MlsGroupJoinConfig);
-        append_own_leaf_node<GroupId, LeafNode>(&GroupId, &LeafNode);
-        queue_proposal<GroupId, ProposalRef, QueuedProposal>(&GroupId, &ProposalRef, &QueuedProposal);
-        write_tree<GroupId, TreeSync>(&GroupId, &TreeSync);
-        write_interim_transcript_hash<GroupId, InterimTranscriptHash>(&GroupId, &InterimTranscriptHash);
-        write_context<GroupId, GroupContext>(&GroupId, &GroupContext);
-        write_confirmation_tag<GroupId, ConfirmationTag>(&GroupId, &ConfirmationTag);
-        write_group_state<GroupState, GroupId>(&GroupId, &GroupState);
-        write_message_secrets<GroupId, MessageSecrets>(&GroupId, &MessageSecrets);
-        write_resumption_psk_store<GroupId, ResumptionPskStore>(&GroupId, &ResumptionPskStore);
-        write_own_leaf_index<GroupId, LeafNodeIndex>(&GroupId, &LeafNodeIndex);
-        write_group_epoch_secrets<GroupId, GroupEpochSecrets>(&GroupId, &GroupEpochSecrets);
-        write_signature_key_pair<SignaturePublicKey, SignatureKeyPair>(&SignaturePublicKey, &SignatureKeyPair);
-        remove_proposal<GroupId, ProposalRef>(&GroupId, &ProposalRef);
-        delete_own_leaf_nodes<GroupId>(&GroupId);
-        delete_group_config<GroupId>(&GroupId);
-        delete_tree<GroupId>(&GroupId);
-        delete_confirmation_tag<GroupId>(&GroupId);
-        delete_group_state<GroupId>(&GroupId);
-        delete_context<GroupId>(&GroupId);
-        delete_interim_transcript_hash<GroupId>(&GroupId);
-        delete_message_secrets<GroupId>(&GroupId);
-        delete_all_resumption_psk_secrets<GroupId>(&GroupId);
-        delete_own_leaf_index<GroupId>(&GroupId);
-        delete_group_epoch_secrets<GroupId>(&GroupId);
-        clear_proposal_queue<GroupId, ProposalRef>(&GroupId);
-        delete_signature_key_pair<SignaturePublicKey>(&SignaturePublicKey);
+    written_if_kept! {
+        write_mls_join_config<GroupId, MlsGroupJoinConfig>(first: &GroupId, second: &MlsGroupJoinConfig);
+        append_own_leaf_node<GroupId, LeafNode>(first: &GroupId, second: &LeafNode);
+        queue_proposal<GroupId, ProposalRef, QueuedProposal>(first: &GroupId, second: &ProposalRef, third: &QueuedProposal);
+        write_tree<GroupId, TreeSync>(first: &GroupId, second: &TreeSync);
+        write_interim_transcript_hash<GroupId, InterimTranscriptHash>(first: &GroupId, second: &InterimTranscriptHash);
+        write_context<GroupId, GroupContext>(first: &GroupId, second: &GroupContext);
+        write_confirmation_tag<GroupId, ConfirmationTag>(first: &GroupId, second: &ConfirmationTag);
+        write_group_state<GroupState, GroupId>(first: &GroupId, second: &GroupState);
+        write_message_secrets<GroupId, MessageSecrets>(first: &GroupId, second: &MessageSecrets);
+        write_resumption_psk_store<GroupId, ResumptionPskStore>(first: &GroupId, second: &ResumptionPskStore);
+        write_own_leaf_index<GroupId, LeafNodeIndex>(first: &GroupId, second: &LeafNodeIndex);
+        write_group_epoch_secrets<GroupId, GroupEpochSecrets>(first: &GroupId, second: &GroupEpochSecrets);
+        write_signature_key_pair<SignaturePublicKey, SignatureKeyPair>(first: &SignaturePublicKey, second: &SignatureKeyPair);
+        remove_proposal<GroupId, ProposalRef>(first: &GroupId, second: &ProposalRef);
+        delete_own_leaf_nodes<GroupId>(first: &GroupId);
+        delete_group_config<GroupId>(first: &GroupId);
+        delete_tree<GroupId>(first: &GroupId);
+        delete_confirmation_tag<GroupId>(first: &GroupId);
+        delete_group_state<GroupId>(first: &GroupId);
+        delete_context<GroupId>(first: &GroupId);
+        delete_interim_transcript_hash<GroupId>(first: &GroupId);
+        delete_message_secrets<GroupId>(first: &GroupId);
+        delete_all_resumption_psk_secrets<GroupId>(first: &GroupId);
+        delete_own_leaf_index<GroupId>(first: &GroupId);
+        delete_group_epoch_secrets<GroupId>(first: &GroupId);
+        clear_proposal_queue<GroupId, ProposalRef>(first: &GroupId);
+        delete_signature_key_pair<SignaturePublicKey>(first: &SignaturePublicKey);
     }
 
-    not_there! {
+    read! {
         mls_group_join_config<GroupId, MlsGroupJoinConfig>() -> Option<MlsGroupJoinConfig>;
         own_leaf_nodes<GroupId, LeafNode>() -> Vec<LeafNode>;
         queued_proposal_refs<GroupId, ProposalRef>() -> Vec<ProposalRef>;
@@ -137,8 +164,8 @@ impl StorageProvider<V> for Storage {
         SignatureKeyPair: traits::SignatureKeyPair<V>,
     >(
         &self,
-        _: &SignaturePublicKey,
+        key: &SignaturePublicKey,
     ) -> Result<Option<SignatureKeyPair>, Self::Error> {
-        Ok(None)
+        StorageProvider::<V>::signature_key_pair(&self.values, key)
     }
 }

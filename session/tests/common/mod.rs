@@ -3,11 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use slimline_session::identity::{SharedSecret, SigningKey, key::KeyKind};
-use slimline_session::{AppEvent, Credentials, Direction, Endpoint, Event, Item, Name, Now, SessionId};
+use slimline_session::{
+    AppEvent, Credentials, Direction, Endpoint, Event, Item, Name, Now, SessionId, Store, StoreKey,
+};
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
 
@@ -49,6 +53,31 @@ pub struct App {
     pub events: Vec<AppEvent>,
     pub items: BTreeMap<SessionId, Vec<Item>>,
     pub up: bool,
+    /// Where it is kept, and under which service name it comes back.
+    pub kept: Option<(Store, PathBuf, Name)>,
+    /// When it comes back after a crash.
+    pub back: Option<Instant>,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Some((_, path, _)) = &self.kept {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+static STORES: AtomicU32 = AtomicU32::new(0);
+
+/// A path nobody uses; in memory where the system has a place for that.
+pub fn store_path() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let directory = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    directory.join(format!("slimline-store-{}-{}", std::process::id(), STORES.fetch_add(1, Ordering::Relaxed)))
+}
+
+pub fn open_store(path: &std::path::Path) -> Store {
+    Store::open(path, StoreKey::new([7; 32])).unwrap()
 }
 
 /// Decides about each publish: true lets it through. Called with sender, receiver and message.
@@ -66,6 +95,10 @@ pub struct Net {
     order: u64,
     turn: usize,
     pub carried: Vec<Vec<u8>>,
+    /// Kept applications crash while they run: so often, per mille of their commits.
+    pub crashes: u64,
+    pub crashed: usize,
+    running: bool,
 }
 
 impl Net {
@@ -83,6 +116,9 @@ impl Net {
             order: 0,
             turn: 0,
             carried: Vec::new(),
+            crashes: 0,
+            crashed: 0,
+            running: false,
         }
     }
 
@@ -103,9 +139,51 @@ impl Net {
         let mut endpoint = Endpoint::new(&name, credentials, Direction::BOTH).unwrap();
         endpoint.connected(self.now());
         endpoint.subscribe(self.now(), &name);
-        self.apps.push(App { endpoint, events: Vec::new(), items: BTreeMap::new(), up: true });
+        self.add(endpoint, None)
+    }
+
+    fn add(&mut self, endpoint: Endpoint, kept: Option<(Store, PathBuf, Name)>) -> usize {
+        self.apps.push(App { endpoint, events: Vec::new(), items: BTreeMap::new(), up: true, kept, back: None });
         self.run(Duration::ZERO);
         self.apps.len() - 1
+    }
+
+    /// An application that is kept in a store.
+    pub fn kept_app(&mut self, name: &str) -> usize {
+        let subject = format!("{name}_{:08}", self.apps.len());
+        let key = SigningKey::generate(KeyKind::P256).unwrap();
+        let identity = SharedSecret::with_subject(subject, SECRET, key).unwrap();
+        let path = store_path();
+        let (store, name) = (open_store(&path), name.parse::<Name>().unwrap());
+        let credentials = Credentials::new(identity);
+        let mut endpoint = Endpoint::reopen(&name, credentials, Direction::BOTH, &store, self.now()).unwrap();
+        endpoint.connected(self.now());
+        endpoint.subscribe(self.now(), &name);
+        self.add(endpoint, Some((store, path, name)))
+    }
+
+    /// The application is gone, with all that was not written, and what was on its way to it; it comes back later.
+    pub fn crash(&mut self, app: usize, later: Duration) {
+        self.crashed += 1;
+        self.apps[app].up = false;
+        self.apps[app].back = Some(self.clock + later);
+        for routes in self.routes.values_mut().flat_map(BTreeMap::values_mut) {
+            routes.remove(&app);
+        }
+    }
+
+    fn come_back(&mut self, app: usize) {
+        let now = self.now();
+        let (store, path, name) = self.apps[app].kept.take().unwrap();
+        drop(store);
+        let store = open_store(&path);
+        let known = store.identity().unwrap().unwrap();
+        let identity = SharedSecret::with_subject(known.subject, SECRET, known.key).unwrap();
+        let credentials = Credentials::new(identity);
+        let endpoint = Endpoint::reopen(&name, credentials, Direction::BOTH, &store, now).unwrap();
+        let app = &mut self.apps[app];
+        (app.endpoint, app.kept, app.up, app.back) = (endpoint, Some((store, path, name)), true, None);
+        app.endpoint.connected(now);
     }
 
     pub fn name(&self, app: usize) -> Name {
@@ -120,12 +198,19 @@ impl Net {
     pub fn run(&mut self, time: Duration) {
         let end = self.clock + time;
         self.flush();
+        self.running = true;
         loop {
             let arrival = self.in_flight.peek().map(|Reverse(next)| next.at);
+            let arrival = arrival.into_iter().chain(self.apps.iter().filter_map(|app| app.back)).min();
             let timer = self.apps.iter().filter(|app| app.up).filter_map(|app| app.endpoint.poll_timeout()).min();
             let Some(next) = arrival.into_iter().chain(timer).min().filter(|next| *next <= end) else { break };
             self.clock = self.clock.max(next);
             let now = self.now();
+            for app in 0..self.apps.len() {
+                if self.apps[app].back.is_some_and(|back| back <= self.clock) {
+                    self.come_back(app);
+                }
+            }
             while self.in_flight.peek().is_some_and(|Reverse(next)| next.at <= self.clock) {
                 let Some(Reverse(message)) = self.in_flight.pop() else { break };
                 let app = &mut self.apps[message.to];
@@ -141,6 +226,7 @@ impl Net {
             }
             self.flush();
         }
+        self.running = false;
         self.clock = end;
     }
 
@@ -158,6 +244,7 @@ impl Net {
         loop {
             let mut moved = false;
             for index in 0..self.apps.len() {
+                self.keep(index);
                 while let Some(message) = self.apps[index].endpoint.poll_transmit() {
                     moved = true;
                     if self.apps[index].up {
@@ -174,12 +261,31 @@ impl Net {
         }
     }
 
+    /// Writes down what changed; a crash comes before that, or after it and before a message left.
+    fn keep(&mut self, index: usize) {
+        let app = &mut self.apps[index];
+        let Some((store, _, _)) = app.kept.as_mut().filter(|_| app.up) else { return };
+        let Some(changes) = app.endpoint.changes() else { return };
+        let crash = self.running && self.random.below(1000) < self.crashes;
+        let written = !crash || self.random.below(2) == 0;
+        if written {
+            store.commit(changes).unwrap();
+        }
+        if crash {
+            let later = Duration::from_millis(self.random.below(3000));
+            self.crash(index, later);
+        } else {
+            app.endpoint.written();
+        }
+    }
+
     /// Takes what sessions received into `items`.
     pub fn read(&mut self, app: usize, session: SessionId) -> Vec<Item> {
         let now = self.now();
         let items = self.apps[app]
             .endpoint
             .with_session(now, session, |session| std::iter::from_fn(|| session.recv()).collect::<Vec<_>>());
+        self.flush(); // what was taken is taken, whatever comes next
         items.unwrap_or_default()
     }
 

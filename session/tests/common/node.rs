@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use slimline_wire::grpc::{Deframer, Item};
 use slimline_wire::link::{HeaderMac, Policy, accept, sign};
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::Message as Frame;
 
 type Outgoing = mpsc::UnboundedSender<pb::Message>;
 type Key = ([u64; 3], [u64; 2]);
@@ -47,6 +49,15 @@ impl TestNode {
 
     /// With TLS, if an acceptor is given.
     pub async fn start_with(address: &str, tls: Option<TlsAcceptor>) -> Self {
+        Self::start_as(address, tls, false).await
+    }
+
+    /// For WebSockets.
+    pub async fn start_web(address: &str, tls: Option<TlsAcceptor>) -> Self {
+        Self::start_as(address, tls, true).await
+    }
+
+    async fn start_as(address: &str, tls: Option<TlsAcceptor>, web: bool) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let table = Arc::new(Mutex::new(Table::default()));
@@ -58,10 +69,10 @@ impl TestNode {
                 let (tls, shared) = (tls.clone(), shared.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => serve(socket, shared).await,
+                        None => serve_as(web, socket, shared).await,
                         Some(tls) => {
                             if let Ok(socket) = tls.accept(socket).await {
-                                serve(socket, shared).await;
+                                serve_as(web, socket, shared).await;
                             }
                         }
                     }
@@ -97,6 +108,10 @@ impl TestNode {
     }
 }
 
+async fn serve_as<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(web: bool, socket: S, table: Arc<Mutex<Table>>) {
+    if web { serve_web(socket, table).await } else { serve(socket, table).await }
+}
+
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, table: Arc<Mutex<Table>>) {
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
@@ -109,53 +124,91 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, table: Arc<Mutex<Ta
     }
 }
 
+/// One connection as the node sees it, whatever carries it.
+struct Peer {
+    me: u64,
+    table: Arc<Mutex<Table>>,
+    sender: Outgoing,
+    outgoing: Option<mpsc::UnboundedReceiver<pb::Message>>,
+    verifier: Option<HeaderMac>,
+}
+
+/// What is to be written to a peer once its link is agreed on.
+struct Writing {
+    reply: Option<Vec<u8>>,
+    outgoing: mpsc::UnboundedReceiver<pb::Message>,
+    mac: HeaderMac,
+}
+
+impl Peer {
+    fn new(table: Arc<Mutex<Table>>) -> Self {
+        let (sender, outgoing) = mpsc::unbounded_channel::<pb::Message>();
+        let me = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        Self { me, table, sender, outgoing: Some(outgoing), verifier: None }
+    }
+
+    fn take(&mut self, octets: &[u8]) -> Option<Writing> {
+        let view = parse(octets).ok()?;
+        if let MessageView::Link(request) = &view {
+            let accepted = accept(request, Policy::default()).unwrap();
+            let mut reply = Vec::new();
+            build_link(&accepted.reply(request, "1.0.0", "test-node", ""), &mut reply);
+            let key = accepted.key.as_ref().unwrap();
+            self.verifier = Some(HeaderMac::new(key, request.link_id));
+            let mac = HeaderMac::new(key, request.link_id);
+            return Some(Writing { reply: Some(reply), outgoing: self.outgoing.take()?, mac });
+        }
+        let genuine = self.verifier.as_mut().is_some_and(|mac| view.header().is_none_or(|header| mac.verify(header)));
+        let message = pb::Message::decode(octets).unwrap();
+        let mut table = self.table.lock().unwrap();
+        if genuine {
+            route(&mut table, self.me, &self.sender, message, octets);
+        } else {
+            table.bad_macs += 1;
+        }
+        None
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        for routes in self.table.lock().unwrap().routes.values_mut() {
+            routes.remove(&self.me);
+        }
+    }
+}
+
+impl Writing {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        if let Some(reply) = self.reply.take() {
+            return Some(reply);
+        }
+        let mut octets = self.outgoing.recv().await?.encode_to_vec();
+        sign(&mut octets, &mut self.mac).unwrap();
+        Some(octets)
+    }
+}
+
 async fn stream(mut body: h2::RecvStream, send: h2::SendStream<Bytes>, table: Arc<Mutex<Table>>) {
-    let me = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let (sender, outgoing) = mpsc::unbounded_channel::<pb::Message>();
-    let mut halves = Some((send, outgoing));
+    let mut peer = Peer::new(table);
+    let mut send = Some(send);
     let mut deframer = Deframer::new(4 << 20);
-    let mut verifier: Option<HeaderMac> = None;
     let mut writers = JoinSet::new();
     while let Some(Ok(chunk)) = body.data().await {
         let _ = body.flow_control().release_capacity(chunk.len());
         let mut input = &chunk[..];
         while let Ok(Some(Item::Message(octets))) = deframer.next(&mut input) {
-            let Ok(view) = parse(octets) else { continue };
-            if let MessageView::Link(request) = &view {
-                let accepted = accept(request, Policy::default()).unwrap();
-                let mut reply = Vec::new();
-                build_link(&accepted.reply(request, "1.0.0", "test-node", ""), &mut reply);
-                let key = accepted.key.as_ref().unwrap();
-                verifier = Some(HeaderMac::new(key, request.link_id));
-                if let Some((send, outgoing)) = halves.take() {
-                    writers.spawn(write(send, outgoing, reply, HeaderMac::new(key, request.link_id)));
-                }
-            } else {
-                let genuine =
-                    verifier.as_mut().is_some_and(|mac| view.header().is_none_or(|header| mac.verify(header)));
-                let message = pb::Message::decode(octets).unwrap();
-                let mut table = table.lock().unwrap();
-                if genuine {
-                    route(&mut table, me, &sender, message, octets);
-                } else {
-                    table.bad_macs += 1;
-                }
+            if let Some(writing) = peer.take(octets)
+                && let Some(send) = send.take()
+            {
+                writers.spawn(write(send, writing));
             }
         }
     }
-    for routes in table.lock().unwrap().routes.values_mut() {
-        routes.remove(&me);
-    }
 }
 
-async fn write(
-    mut send: h2::SendStream<Bytes>,
-    mut outgoing: mpsc::UnboundedReceiver<pb::Message>,
-    reply: Vec<u8>,
-    mut mac: HeaderMac,
-) {
-    let mut next = Some(reply);
-    while let Some(octets) = next {
+async fn write(mut send: h2::SendStream<Bytes>, mut writing: Writing) {
+    while let Some(octets) = writing.next().await {
         let mut framed = vec![0];
         framed.extend_from_slice(&u32::try_from(octets.len()).unwrap().to_be_bytes());
         framed.extend_from_slice(&octets);
@@ -167,11 +220,29 @@ async fn write(
                 return;
             }
         }
-        next = outgoing.recv().await.map(|message| {
-            let mut octets = message.encode_to_vec();
-            sign(&mut octets, &mut mac).unwrap();
-            octets
-        });
+    }
+}
+
+/// The same over a WebSocket: a message per binary frame.
+async fn serve_web<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: S, table: Arc<Mutex<Table>>) {
+    let Ok(web) = tokio_tungstenite::accept_async(socket).await else { return };
+    let (sink, mut frames) = web.split();
+    let mut sink = Some(sink);
+    let mut peer = Peer::new(table);
+    let mut writers = JoinSet::new();
+    while let Some(Ok(frame)) = frames.next().await {
+        let Frame::Binary(octets) = frame else { continue };
+        if let Some(mut writing) = peer.take(&octets)
+            && let Some(mut sink) = sink.take()
+        {
+            writers.spawn(async move {
+                while let Some(octets) = writing.next().await {
+                    if sink.send(Frame::Binary(octets.into())).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
     }
 }
 

@@ -1,0 +1,285 @@
+//! The task behind an application: it serves the connection, writes down what is kept, and connects again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State};
+use super::link::{self, Identity, Incoming, Outgoing};
+use super::{ConnectConfig, ConnectError};
+use crate::endpoint::{AppEvent, SessionId};
+use crate::error::SessionError;
+use crate::message::Now;
+use crate::name::Name;
+use crate::session::Event;
+use crate::store::{Store, StoreError};
+
+/// Keeps one application connected, until its last handle is gone.
+pub(super) async fn drive(
+    shared: Arc<Shared>,
+    config: ConnectConfig,
+    identity: Identity,
+    mut connection: (Incoming, Outgoing),
+    mut store: Option<Store>,
+) {
+    let why = loop {
+        {
+            let mut state = shared.lock();
+            state.connected = true;
+            let now = shared.now();
+            state.endpoint.connected(now);
+        }
+        let (mut incoming, outgoing) = connection;
+        let ended = run(&shared, &mut incoming, outgoing, &mut store).await;
+        {
+            let mut state = shared.lock();
+            state.connected = false;
+            state.endpoint.disconnected();
+        }
+        let why = match ended {
+            Ok(why) => why,
+            Err(error) => break SessionError::Store(error),
+        };
+        if shared.lock().stopped {
+            break SessionError::Closed;
+        }
+        shared.drained.notify_waiters();
+        tracing::warn!(endpoint = config.endpoint, why, "connection lost, connecting again");
+        connection = match connect_again(&shared, &config, &identity, &mut store).await {
+            Ok(Some(connection)) => connection,
+            Ok(None) => break SessionError::Closed,
+            Err(error) => break SessionError::Store(error),
+        };
+        tracing::info!(endpoint = config.endpoint, "connected again");
+    };
+    if let Err(error) = keep(&shared, &mut store).await {
+        tracing::error!(%error, "what changed last is not in the store");
+    }
+    drop(store);
+    let mut state = shared.lock();
+    state.stopped = true;
+    state.ended = true;
+    for slot in state.slots.values_mut() {
+        slot.closed.get_or_insert(why.clone());
+        slot.established = None;
+        slot.commands.clear();
+        slot.publishes.clear();
+        slot.changed.notify_waiters();
+    }
+    shared.arrived.notify_waiters();
+    shared.drained.notify_waiters();
+}
+
+/// Tries until there is a connection; `None` when nobody wants it any more.
+async fn connect_again(
+    shared: &Arc<Shared>,
+    config: &ConnectConfig,
+    identity: &Identity,
+    store: &mut Option<Store>,
+) -> Result<Option<(Incoming, Outgoing)>, StoreError> {
+    let mut backoff = config.backoff_min;
+    loop {
+        // Time goes on without a connection: sessions give up what they have to.
+        let pause = sleep(backoff);
+        tokio::pin!(pause);
+        loop {
+            let due = tend(shared);
+            keep(shared, store).await?;
+            tokio::select! {
+                () = &mut pause => break,
+                () = shared.wake.notified() => {}
+                () = sleep_until(due.into()) => {}
+            }
+        }
+        if shared.lock().stopped {
+            return Ok(None);
+        }
+        match link::connect(config, identity).await {
+            Ok(connection) => return Ok(Some(connection)),
+            Err(error) => tracing::debug!(%error, "not yet"),
+        }
+        backoff = (backoff * 2).min(config.backoff_max);
+    }
+}
+
+/// Writes down what changed; what was made of it may leave after that, and not before.
+async fn keep(shared: &Arc<Shared>, store: &mut Option<Store>) -> Result<(), StoreError> {
+    if store.is_none() {
+        return Ok(());
+    }
+    let Some(changes) = shared.lock().endpoint.changes() else { return Ok(()) };
+    let Some(mut open) = store.take() else { return Ok(()) };
+    // The disk may take its time: not on a thread that serves others.
+    let written = tokio::task::spawn_blocking(move || {
+        let result = open.commit(changes);
+        (open, result)
+    });
+    let Ok((open, result)) = written.await else { return Err(StoreError::Stopped { path: String::new() }) };
+    *store = Some(open);
+    result?;
+    shared.lock().endpoint.written();
+    Ok(())
+}
+
+/// Serves one connection until it ends; says why it did. An error is one of the store, and final.
+async fn run(
+    shared: &Arc<Shared>,
+    incoming: &mut Incoming,
+    outgoing: Outgoing,
+    store: &mut Option<Store>,
+) -> Result<String, StoreError> {
+    // Writing has a task of its own, so that a full window does not keep us from reading.
+    let (sender, mut batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
+    let mut writer = tokio::spawn(async move {
+        let mut outgoing = outgoing;
+        while let Some(batch) = batches.recv().await {
+            let mut octets = Vec::with_capacity(BATCH_OCTETS);
+            for message in batch {
+                outgoing.write(message, &mut octets);
+            }
+            outgoing.send(Bytes::from(octets)).await?;
+        }
+        outgoing.finish().await;
+        Ok::<(), ConnectError>(())
+    });
+    let why = loop {
+        let due = tend(shared);
+        keep(shared, store).await?;
+        let (waiting, stopped) = {
+            let state = shared.lock();
+            (state.endpoint.has_transmit(), state.stopped)
+        };
+        if stopped && !waiting {
+            break "shut down".to_owned();
+        }
+        tokio::select! {
+            permit = sender.reserve(), if waiting => match permit {
+                Ok(permit) => permit.send(take_batch(shared)),
+                Err(_) => break "writing failed".to_owned(),
+            },
+            message = incoming.next() => match message {
+                Ok(Some(message)) => {
+                    let now = shared.now();
+                    shared.lock().endpoint.handle(now, message);
+                }
+                Ok(None) => break "the node ended the stream".to_owned(),
+                Err(error) => break error.to_string(),
+            },
+            ended = &mut writer => break match ended {
+                Ok(Err(error)) => error.to_string(),
+                _ => "writing ended".to_owned(),
+            },
+            () = shared.wake.notified() => {}
+            () = sleep_until(due.into()) => {}
+        }
+    };
+    drop(sender);
+    if !writer.is_finished() && timeout(Duration::from_secs(1), &mut writer).await.is_err() {
+        writer.abort();
+    }
+    Ok(why)
+}
+
+fn take_batch(shared: &Shared) -> Vec<slimline_wire::pb::Message> {
+    use prost::Message as _;
+    let mut batch = Vec::new();
+    let mut octets = 0;
+    let mut state = shared.lock();
+    while octets < BATCH_OCTETS {
+        let Some(message) = state.endpoint.poll_transmit() else { break };
+        octets += message.encoded_len();
+        batch.push(message);
+    }
+    drop(state);
+    shared.drained.notify_waiters();
+    batch
+}
+
+/// Lets time pass for the endpoint and tells handles what happened; returns when to come again.
+fn tend(shared: &Shared) -> Instant {
+    let now = shared.now();
+    let mut state = shared.lock();
+    let state = &mut *state;
+    if state.endpoint.poll_timeout().is_some_and(|due| due <= now.instant) {
+        state.endpoint.handle_timeout(now);
+    }
+    while let Some(event) = state.endpoint.poll_event() {
+        match event {
+            AppEvent::Subscribed(name) => settle(&mut state.subscribing, &name, &Ok(())),
+            AppEvent::NotSubscribed(name, why) => settle(&mut state.subscribing, &name, &Err(why)),
+            AppEvent::Arrived(id) => {
+                state.slots.insert(id, Slot::new());
+                if state.arrivals.len() < ARRIVALS_MAX {
+                    state.arrivals.push_back(id);
+                    shared.arrived.notify_waiters();
+                } else {
+                    tracing::warn!(session = id.number, "nobody listens: session closed");
+                    let _ = state.endpoint.with_session(now, id, |session| session.close(now));
+                }
+            }
+            AppEvent::Session(id, event) => tell(state, now, id, event),
+        }
+    }
+    state.endpoint.poll_timeout().unwrap_or(now.instant + Duration::from_secs(3600))
+}
+
+fn settle(
+    waiting: &mut HashMap<Name, Vec<oneshot::Sender<Result<(), String>>>>,
+    name: &Name,
+    result: &Result<(), String>,
+) {
+    for sender in waiting.remove(name).into_iter().flatten() {
+        let _ = sender.send(result.clone());
+    }
+}
+
+fn tell(state: &mut State, now: Now, id: SessionId, event: Event) {
+    let Some(slot) = state.slots.get_mut(&id) else { return };
+    match event {
+        Event::Established => {
+            if let Some(sender) = slot.established.take() {
+                let _ = sender.send(Ok(()));
+            }
+        }
+        Event::Done(command, result) => {
+            if let Some(sender) = slot.commands.remove(&command) {
+                let _ = sender.send(result);
+            }
+        }
+        Event::Published(publish, delivery) => {
+            match slot.publishes.remove(&publish) {
+                Some(sender) => drop(sender.send(delivery)),
+                // Published before a restart: nobody awaits it any more.
+                None => remember(&mut slot.events, Event::Published(publish, delivery)),
+            }
+        }
+        Event::Closed(why) => {
+            if let Some(sender) = slot.established.take() {
+                let _ = sender.send(Err(why.clone()));
+            }
+            slot.closed = Some(why);
+            let left = state
+                .endpoint
+                .with_session(now, id, |session| std::iter::from_fn(|| session.recv()).collect::<Vec<_>>());
+            slot.left_over.extend(left.into_iter().flatten());
+            slot.commands.clear();
+        }
+        Event::Readable | Event::Writable => {}
+        other => remember(&mut slot.events, other),
+    }
+    slot.changed.notify_waiters();
+    if slot.handles == 0 && slot.closed.is_some() && !state.arrivals.contains(&id) {
+        state.slots.remove(&id);
+    }
+}
+
+fn remember(events: &mut VecDeque<Event>, event: Event) {
+    if events.len() == EVENTS_MAX {
+        events.pop_front();
+    }
+    events.push_back(event);
+}
