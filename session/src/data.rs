@@ -95,7 +95,8 @@ impl Session {
         if !self.roster.contains_key(&incoming.source) {
             return Err(Refused::Stranger);
         }
-        if incoming.kind == Kind::Msg && incoming.destination != self.local && incoming.destination != self.remote {
+        let to_all = incoming.kind == Kind::Msg && incoming.destination == self.remote;
+        if !to_all && incoming.destination != self.local {
             return Err(Refused::Unexpected);
         }
         let result = match incoming.kind {
@@ -192,15 +193,7 @@ impl Session {
     /// Hands on what a window released, and asks for what it misses.
     fn release(&mut self, now: Now, source: &Name) {
         let Some(window) = self.receive.get_mut(source) else { return };
-        let mut items = Vec::new();
-        while let Some(released) = window.poll_released() {
-            items.push(match released {
-                Released::Message(message) => Item::Message(message),
-                Released::Lost(first, last) => {
-                    Item::Lost { source: source.clone(), count: last.wrapping_sub(first) % SEQUENCED + 1 }
-                }
-            });
-        }
+        let items = released(window, source);
         let mut requests = Vec::new();
         while let Some(id) = window.poll_request() {
             requests.push(id);
@@ -211,6 +204,21 @@ impl Session {
         for id in requests {
             let request = Draft::data(Kind::RtxRequest, &self.local, source, id, "", Vec::new());
             self.transmit(now, request);
+        }
+    }
+
+    /// A stream ends: what was acknowledged and waited for its turn is handed on, what it waited for counts as lost.
+    pub(crate) fn finish_stream(&mut self, source: &Name) {
+        let Some(mut window) = self.receive.remove(source) else { return };
+        window.finish();
+        for item in released(&mut window, source) {
+            self.deliver(item);
+        }
+    }
+
+    pub(crate) fn finish_streams(&mut self) {
+        for source in self.receive.keys().cloned().collect::<Vec<_>>() {
+            self.finish_stream(&source);
         }
     }
 
@@ -225,7 +233,12 @@ impl Session {
         self.hear(&incoming.source);
         self.retransmissions = self.retransmissions.checked_sub(1).ok_or(Refused::TooOften)?;
         let id = incoming.message_id;
-        let stored = self.send.get(id).filter(|stored| stored.to.as_ref().is_none_or(|to| *to == incoming.source));
+        // What was encrypted before a member came was not for it, and must not become so by being sent again.
+        let since = self.roster.get(&incoming.source).filter(|_| self.mls.is_some()).map(|member| member.since);
+        let stored = self.send.get(id).filter(|stored| match &stored.to {
+            Some(to) => *to == incoming.source,
+            None => since.is_none_or(|since| ReceiveWindow::ahead(since, id).is_some()),
+        });
         let reply = match stored {
             Some(stored) => {
                 let (payload_type, payload) = (stored.payload_type.clone(), stored.payload.clone());
@@ -285,4 +298,16 @@ impl Session {
             self.events.push_back(Event::Writable);
         }
     }
+}
+
+/// What a window gives out, as the application gets it.
+fn released(window: &mut ReceiveWindow, source: &Name) -> Vec<Item> {
+    let released = std::iter::from_fn(|| window.poll_released());
+    let items = released.map(|released| match released {
+        Released::Message(message) => Item::Message(message),
+        Released::Lost(first, last) => {
+            Item::Lost { source: source.clone(), count: last.wrapping_sub(first) % SEQUENCED + 1 }
+        }
+    });
+    items.collect()
 }

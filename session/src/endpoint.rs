@@ -35,7 +35,8 @@ const RETRIES_MAX: u32 = 10_000;
 
 /// Names a session of this application.
 ///
-/// A moderator that removes somebody and invites it again does so under the same number: `round` tells the two apart.
+/// A moderator that removes somebody and invites it again does so under the same number: `round` tells the two apart,
+/// for good: whoever still holds the id of an ended session never means a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId {
     /// The number both sides know the session by.
@@ -88,6 +89,8 @@ pub struct Endpoint {
     local: Name,
     direction: Direction,
     sessions: BTreeMap<SessionId, Session>,
+    /// Above the round of every session that was forgotten.
+    rounds: u32,
     /// Sessions the application does not know of: invited, not welcomed.
     unannounced: std::collections::BTreeSet<SessionId>,
     subscriptions: BTreeMap<Name, Subscription>,
@@ -112,6 +115,7 @@ impl Endpoint {
             local,
             direction,
             sessions: BTreeMap::new(),
+            rounds: 0,
             unannounced: std::collections::BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             next_subscription: random::word()?,
@@ -293,7 +297,7 @@ impl Endpoint {
         let id = loop {
             let number = self.ids.within(0, SESSION_IDS_END);
             if self.latest(number).is_none() {
-                break SessionId { number, round: 0 };
+                break self.new_id(number);
             }
         };
         let kind = config.kind;
@@ -401,7 +405,8 @@ impl Endpoint {
         let ended = self.sessions.get(&id).is_some_and(|session| {
             session.is_closed() && session.answered.get(&incoming.source, incoming.message_id).is_none()
         });
-        let known = latest.is_some() && !(ended && incoming.kind == Kind::JoinRequest);
+        let away = self.sessions.get(&id).is_some_and(|session| session.is_away_for(incoming));
+        let known = latest.is_some() && !((ended || away) && incoming.kind == Kind::JoinRequest);
         if !known && !matches!(incoming.kind, Kind::DiscoveryRequest | Kind::JoinRequest) {
             self.counters.unknown_session += 1;
             return;
@@ -420,6 +425,7 @@ impl Endpoint {
         };
         let result = match (incoming.kind, &sender) {
             (Kind::DiscoveryRequest, _) => self.handle_discovery(now, incoming),
+            (Kind::JoinRequest, Some(sender)) if away => self.handle_new_join(now, id, incoming, sender),
             (Kind::JoinRequest, Some(sender)) if !known => self.handle_join(now, incoming, sender),
             _ => match self.sessions.get_mut(&id) {
                 Some(session) if session.frame.session_type == incoming.session_type => {
@@ -435,6 +441,12 @@ impl Endpoint {
         if let Some(latest) = self.latest(id.number) {
             self.collect(now, latest);
         }
+    }
+
+    /// An id that no session here has or had.
+    fn new_id(&self, number: u32) -> SessionId {
+        let beside = self.latest(number).map_or(0, |before| before.round.wrapping_add(1));
+        SessionId { number, round: self.rounds.max(beside) }
     }
 
     /// The session of that number, or the last of them.
@@ -459,6 +471,23 @@ impl Endpoint {
         let draft = Draft::command(Kind::DiscoveryReply, &full, &incoming.source, incoming.message_id, reply);
         self.out.push_back(draft.write(&frame, None, now.unix_s)?);
         Ok(())
+    }
+
+    /// The moderator took us out while we were away, which we could not hear, and invites us anew.
+    fn handle_new_join(
+        &mut self,
+        now: Now,
+        before: SessionId,
+        incoming: &Incoming,
+        sender: &Verified,
+    ) -> Result<(), Refused> {
+        let session = self.sessions.get_mut(&before).ok_or(Refused::Unexpected)?;
+        if !session.is_from_moderator(incoming, sender) {
+            return Err(Refused::NotModerator);
+        }
+        session.end(now, SessionError::Removed);
+        self.collect(now, before);
+        self.handle_join(now, incoming, sender)
     }
 
     /// Somebody invites us: the session exists from here on, the application hears of it at the welcome.
@@ -489,8 +518,7 @@ impl Endpoint {
         let config =
             SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
         let number = incoming.session_id;
-        let round = self.latest(number).map_or(0, |before| before.round.wrapping_add(1));
-        let id = SessionId { number, round };
+        let id = self.new_id(number);
         let mut session = Session::new(
             New {
                 credentials: self.credentials.clone(),
@@ -576,6 +604,7 @@ impl Endpoint {
                 self.touch(id);
                 self.sessions.remove(&id);
                 self.unannounced.remove(&id);
+                self.rounds = self.rounds.max(id.round.wrapping_add(1));
             }
         }
     }

@@ -241,6 +241,10 @@ pub(crate) struct Member {
     pub(crate) subject: Option<String>,
     /// It joined after us, so its messages reach us from the first on.
     pub(crate) from_start: bool,
+    /// The first of our sequenced messages that it may ask for: what was said before it came is not for it.
+    pub(crate) since: u32,
+    /// The key package it was readmitted by: whoever repeats that request was answered, or is being answered.
+    pub(crate) readmitted_by: Option<Vec<u8>>,
     /// Something came from it since the last tick.
     pub(crate) heard: bool,
     /// Ticks in a row without a word.
@@ -257,6 +261,8 @@ impl Member {
             joined: true,
             subject: None,
             from_start: true,
+            since: 1,
+            readmitted_by: None,
             heard: true,
             missed: 0,
         }

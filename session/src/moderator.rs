@@ -60,6 +60,12 @@ impl Session {
                 exchange.update = Some(self.state_draft(offline));
                 exchange.waiting = self.online();
                 self.phase = if offline { Phase::Offline } else { Phase::Active };
+                if !offline && self.mls.is_none() && self.is_group() {
+                    // Whoever left and came again meanwhile counts from the beginning: every stream is received from where
+                    // it is now. With encryption the leaves tell whose that are (`handle_rejoin_reply`).
+                    self.roster.values_mut().for_each(|member| member.from_start = false);
+                    self.finish_streams();
+                }
             }
         }
         Ok(true)
@@ -110,6 +116,7 @@ impl Session {
             });
         }
         known.online = true;
+        known.readmitted_by = Some(package.to_vec());
         let participant = known.to_wire();
         let changed = group.rejoin(package, now.unix_s)?;
         self.commit_id += 1;
@@ -242,6 +249,7 @@ impl Session {
         member.online = true;
         member.joined = false;
         member.from_start = true;
+        member.since = self.send.upcoming();
         let others = self.online();
         let participant = member.to_wire();
         self.roster.insert(member.name.clone(), member);
@@ -265,6 +273,9 @@ impl Session {
         let member = self.roster.get(&who).ok_or(Refused::Stranger)?;
         if who != incoming.source || member.subject.as_ref() != Some(&sender.claims.subject) {
             return Err(Refused::Stranger);
+        }
+        if member.readmitted_by.as_ref() == Some(&request.key_package) {
+            return Ok(()); // its key package is used up: a second leaf of it would lock its owner out
         }
         // A newer request replaces an older one that still waits.
         self.tasks.retain(|(_, task)| !matches!(task, Task::Readmit { member, .. } if *member == who));
@@ -338,7 +349,7 @@ impl Session {
     pub(crate) fn forget_member(&mut self, name: &Name) {
         if self.roster.remove(name).is_some() {
             self.send.gone(name);
-            self.receive.remove(name);
+            self.finish_stream(name);
             self.collect_deliveries();
             self.events.push_back(Event::Left(name.clone()));
         }
@@ -358,6 +369,12 @@ impl Session {
                     waited: self.control_retries().give_up_after(),
                 };
                 self.fail_invite(&active, error, now);
+            }
+            (Task::Readmit { member, .. }, Some(_)) => {
+                if let Some(member) = self.roster.get_mut(member) {
+                    member.readmitted_by = None; // it may not have heard: it may ask again
+                }
+                self.advance(active, now);
             }
             (Task::Renew, Some(draft)) => {
                 let waited = self.control_retries().give_up_after();

@@ -72,7 +72,7 @@ impl Session {
                 let reply = Command::LeaveReply(pb::LeaveReplyPayload {});
                 let (to, id) = (&incoming.source, incoming.message_id);
                 self.answer(now, incoming, Draft::command(Kind::LeaveReply, &self.local, to, id, reply));
-                self.end(now, SessionError::Removed);
+                self.removed(now);
                 Ok(())
             }
             Command::GroupClose(_) => {
@@ -82,6 +82,18 @@ impl Session {
             }
             _ => Err(Refused::Unexpected),
         }
+    }
+
+    /// We are out: as we asked, or because the moderator says so.
+    fn removed(&mut self, now: Now) {
+        let leaves = |task: &Task| matches!(task, Task::Leave);
+        let asked = self.active.take_if(|active| leaves(&active.task)).map(|active| active.command);
+        let queued = self.tasks.iter().position(|(_, task)| leaves(task)).and_then(|at| self.tasks.remove(at));
+        let Some(command) = asked.or(queued.map(|(command, _)| command)) else {
+            return self.end(now, SessionError::Removed);
+        };
+        self.done(command, Ok(()));
+        self.end(now, SessionError::Closed);
     }
 
     fn acknowledge(&mut self, now: Now, incoming: &Incoming) {
@@ -156,13 +168,14 @@ impl Session {
             } else {
                 // In a conversation of two both begin with the first message.
                 member.from_start = from_start || !self.is_group();
+                member.since = self.send.upcoming();
             }
             roster.insert(member.name.clone(), member);
         }
         let gone: Vec<Name> = std::mem::replace(&mut self.roster, roster).into_keys().collect();
         for name in gone {
             self.send.gone(&name);
-            self.receive.remove(&name);
+            self.finish_stream(&name);
             self.events.push_back(Event::Left(name));
         }
     }
@@ -192,8 +205,13 @@ impl Session {
             }
             self.commit_id = content.commit_id;
         }
-        self.change_roster(update, who);
         self.acknowledge(now, incoming);
+        if about_us && update.op() == pb::GroupUpdateOp::Remove {
+            // The leave request that follows may be lost for good, and there is nothing to say to the group any more.
+            self.removed(now);
+            return Ok(());
+        }
+        self.change_roster(update, who);
         self.take_early(now);
         Ok(())
     }
@@ -207,23 +225,25 @@ impl Session {
                 return;
             }
             self.commit_id = content.commit_id;
-            if let Some(who) = update.participant.as_ref().and_then(Member::from_wire) {
-                self.change_roster(&update, who);
-            }
             let ack = Command::GroupAck(pb::GroupAckPayload {});
             let draft = Draft::command(Kind::GroupAck, &self.local, &source, message_id, ack);
             self.answered.answer(&source, message_id, draft.clone());
             self.transmit(now, draft);
+            let Some(who) = update.participant.as_ref().and_then(Member::from_wire) else { continue };
+            if who.name == self.local && update.op() == pb::GroupUpdateOp::Remove {
+                self.removed(now);
+                return;
+            }
+            self.change_roster(&update, who);
         }
     }
 
     fn change_roster(&mut self, update: &pb::GroupUpdatePayload, who: Member) {
         let name = who.name.clone();
         if name == self.local {
-            match update.op() {
-                pb::GroupUpdateOp::Rejoin => self.set_roster(&update.participants, true),
-                // Our removal: the leave request that follows ends the session.
-                pb::GroupUpdateOp::Remove | pb::GroupUpdateOp::Add => {}
+            if update.op() == pb::GroupUpdateOp::Rejoin {
+                let listed = self.still_in(update);
+                self.set_roster(&listed, true);
             }
             return;
         }
@@ -234,11 +254,31 @@ impl Session {
                     known.online = true;
                     known.heard = true;
                 } else {
-                    self.roster.insert(name.clone(), who);
+                    self.roster.insert(name.clone(), Member { since: self.send.upcoming(), ..who });
                     self.events.push_back(Event::Joined(name));
                 }
             }
         }
+    }
+
+    /// The list that came with our return. When commits that came after it overtook it, the group itself knows better who
+    /// left and who joined since.
+    fn still_in(&self, update: &pb::GroupUpdatePayload) -> Vec<pb::Participant> {
+        let mut listed = update.participants.clone();
+        let (Some(group), Some(content)) = (&self.mls, &update.mls) else { return listed };
+        if content.commit_id < self.commit_id {
+            let tokens = group.tokens();
+            let id =
+                |participant: &pb::Participant| Name::from_wire(participant.name.as_ref()?).ok().map(|name| name.id());
+            listed.retain(|participant| id(participant).is_some_and(|id| tokens.contains_key(&id)));
+            let known: Vec<_> = listed.iter().filter_map(id).collect();
+            let since = self
+                .roster
+                .values()
+                .filter(|member| tokens.contains_key(&member.name.id()) && !known.contains(&member.name.id()));
+            listed.extend(since.map(Member::to_wire));
+        }
+        listed
     }
 
     fn handle_rejoin_reply(
@@ -252,10 +292,23 @@ impl Session {
             return Err(Refused::Unexpected);
         }
         let group = self.mls.as_mut().ok_or(Refused::Unexpected)?;
+        let before = group.tokens();
         group.join(&reply.mls_content)?;
+        let after = group.tokens();
         self.commit_id = reply.commit_id;
         self.early.retain(|id, _| *id > reply.commit_id);
         active.direct = None;
+        // Who has another leaf than before may have left and come again while we missed it. Then its stream begins anew,
+        // and would look like repetitions of the old one.
+        let restarted = |source: &&Name| before.get(&source.id()) != after.get(&source.id());
+        let restarted: Vec<Name> = self.receive.keys().filter(restarted).cloned().collect();
+        let streams = if self.is_group() { restarted } else { Vec::new() };
+        for source in streams {
+            if let Some(member) = self.roster.get_mut(&source) {
+                member.from_start = false;
+            }
+            self.finish_stream(&source);
+        }
         self.acknowledge(now, incoming);
         self.take_early(now);
         Ok(())

@@ -187,6 +187,12 @@ impl Session {
         self.to_members(Draft::command(Kind::UpdateParticipantState, &self.local, &self.remote, 0, command))
     }
 
+    /// We said goodbye for now, and this is nothing we answered before that.
+    pub(crate) fn is_away_for(&self, incoming: &Incoming) -> bool {
+        let fresh = self.answered.get(&incoming.source, incoming.message_id).is_none();
+        fresh && self.phase == Phase::Offline && !self.is_moderator()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         let ends = |task: &Task| matches!(task, Task::Close | Task::Leave);
         self.active.iter().any(|active| ends(&active.task)) || self.tasks.iter().any(|(_, task)| ends(task))

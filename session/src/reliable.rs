@@ -129,6 +129,11 @@ impl SendWindow {
         self.stored.len() < SEND_WINDOW || self.stored.front().is_none_or(|oldest| oldest.due.is_none())
     }
 
+    /// The id the next sequenced message will have.
+    pub(crate) fn upcoming(&self) -> u32 {
+        self.next
+    }
+
     /// The id of the next sequenced message.
     pub(crate) fn take_id(&mut self) -> u32 {
         let id = self.next;
@@ -290,7 +295,7 @@ impl ReceiveWindow {
     }
 
     /// Distance ahead of `next`; `None` lies behind.
-    fn ahead(next: u32, id: u32) -> Option<u32> {
+    pub(crate) fn ahead(next: u32, id: u32) -> Option<u32> {
         let distance = id.wrapping_sub(next) % SEQUENCED;
         (distance < AHEAD).then_some(distance)
     }
@@ -351,6 +356,15 @@ impl ReceiveWindow {
             self.held.insert(id, None);
             self.release();
         }
+    }
+
+    /// Nothing more will come: what is missing is lost, what is held is released.
+    pub(crate) fn finish(&mut self) {
+        for id in std::mem::take(&mut self.missing).into_keys() {
+            self.held.insert(id, None);
+        }
+        self.requests.clear();
+        self.release();
     }
 
     fn release(&mut self) {

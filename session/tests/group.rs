@@ -360,3 +360,50 @@ fn who_cannot_renew_is_invited_anew() {
     assert_eq!(group.net.texts(b, second_b), ["beyond the hour"]);
     assert_eq!(group.texts(group.moderator), ["beyond the hour"]);
 }
+
+/// Whoever came later cannot ask for what was said before it came.
+#[test]
+fn a_newcomer_asks_for_the_past() {
+    use prost::Message as _;
+    use slimline_wire::pb;
+    let mut group = found(8, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    group.say(a, "before");
+    group.net.run(SECOND);
+    let c = group.invite("acme/ns/c");
+    group.say(a, "after");
+    group.net.run(SECOND);
+    assert_eq!(group.texts(c), ["after"]);
+    group.texts(b);
+    for (member, again) in [(b, true), (c, false)] {
+        // Its last acknowledgement of a's, made a request for the first message.
+        let (from, to) = (group.net.name(member).to_wire(), group.net.name(a).to_wire());
+        let mut carried = group.net.carried.iter().rev().map(|octets| pb::Message::decode(&**octets).unwrap());
+        let mut message = carried
+            .find(|message| {
+                let Some(pb::message::MessageType::Publish(publish)) = &message.message_type else { return false };
+                let header = publish.header.as_ref().unwrap();
+                let kind = publish.session.as_ref().unwrap().session_message_type();
+                (header.source.as_ref(), header.destination.as_ref()) == (Some(&from), Some(&to))
+                    && kind == pb::SessionMessageType::MsgAck
+            })
+            .unwrap();
+        let Some(pb::message::MessageType::Publish(publish)) = &mut message.message_type else { unreachable!() };
+        let session = publish.session.as_mut().unwrap();
+        session.session_message_type = pb::SessionMessageType::RtxRequest.into();
+        session.message_id = 1;
+        let before = group.net.carried.len();
+        let now = group.net.now();
+        group.net.endpoint(a).handle(now, message);
+        group.net.run(SECOND);
+        let reply = group.net.carried[before..].iter().find_map(|octets| {
+            let message = pb::Message::decode(&**octets).unwrap();
+            let Some(pb::message::MessageType::Publish(publish)) = message.message_type else { return None };
+            let reply = publish.session.unwrap().session_message_type() == pb::SessionMessageType::RtxReply;
+            reply.then(|| publish.header.unwrap().error())
+        });
+        assert_eq!(reply, Some(!again), "{member}");
+        assert!(group.texts(member).is_empty());
+    }
+}

@@ -9,12 +9,14 @@ use openmls::prelude::{
     MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider as _, ProcessedMessageContent,
     ProtocolVersion, SenderRatchetConfiguration, StagedCommit, StagedWelcome,
 };
+use slimline_wire::name::NameId;
 use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::provider::{Crypto, LeafSigner};
 use super::storage::Provider as Store;
 use crate::error::{IdentityError, MlsError};
 use crate::identity::{Claims, Provider, SigningKey, UnixSeconds, Verifier};
+use crate::name::app_id;
 use crate::random;
 
 /// Generations a receiver goes forward, and skipped keys it keeps: the reference's figure.
@@ -366,6 +368,16 @@ impl Group {
     pub fn members(&self) -> Vec<Arc<str>> {
         let members = self.group.iter().flat_map(MlsGroup::members);
         members.filter_map(|member| self.subject_of(&member.credential).ok()).collect()
+    }
+
+    /// The token in each member's leaf, by the id that its name has.
+    pub(crate) fn tokens(&self) -> BTreeMap<NameId, Vec<u8>> {
+        let members = self.group.iter().flat_map(MlsGroup::members);
+        let known = members.filter_map(|member| {
+            let subject = self.subject_of(&member.credential).ok()?;
+            Some((app_id(&subject), member.credential.serialized_content().to_vec()))
+        });
+        known.collect()
     }
 
     /// The members whose leaf's token has ended by `time`, ourselves left out.

@@ -1,6 +1,7 @@
 //! End-to-end encryption by MLS (RFC 9420): openmls behind our words. MLS lives here and nowhere else.
 
 mod group;
+mod hpke;
 mod kept;
 mod provider;
 mod storage;

@@ -1,10 +1,9 @@
-//! What openmls needs from a cryptographic library, by aws-lc; HPKE, which only membership changes use, by hpke-rs.
+//! What openmls needs from a cryptographic library, by aws-lc; HPKE, which only membership changes use, by hpke-rs on top.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hkdf, hmac};
 use hpke_rs::{Hpke, HpkeError, Mode};
 use hpke_rs_crypto::types::{AeadAlgorithm, KdfAlgorithm, KemAlgorithm};
-use hpke_rs_rust_crypto::HpkeRustCrypto;
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::signatures::{Signer, SignerError};
@@ -14,6 +13,7 @@ use openmls_traits::types::{
 };
 use tls_codec::SecretVLBytes;
 
+use super::hpke::HpkeAwsLc;
 use crate::error::IdentityError;
 use crate::identity::SigningKey;
 use crate::identity::key::{self, KeyKind};
@@ -98,7 +98,7 @@ fn aead_key(algorithm: AeadType, key: &[u8]) -> Result<LessSafeKey, CryptoError>
     UnboundKey::new(algorithm, key).map(LessSafeKey::new).map_err(|_| CryptoError::InvalidLength)
 }
 
-fn hpke(config: &HpkeConfig) -> Result<Hpke<HpkeRustCrypto>, CryptoError> {
+fn hpke(config: &HpkeConfig) -> Result<Hpke<HpkeAwsLc>, CryptoError> {
     let kem = match config.0 {
         HpkeKemType::DhKemP256 => KemAlgorithm::DhKemP256,
         HpkeKemType::DhKem25519 => KemAlgorithm::DhKem25519,

@@ -34,7 +34,13 @@ impl Session {
         if incoming.message_id == 0 {
             return Err(Refused::Unexpected);
         }
-        match self.answered.get(&incoming.source, incoming.message_id) {
+        // An acknowledgement may carry the id of its sender's own request: it ends the answer to that. It changes nothing
+        // unless we wait for it, so it needs no memory of what came before.
+        let before = match incoming.kind {
+            Kind::GroupAck => None,
+            _ => self.answered.get(&incoming.source, incoming.message_id),
+        };
+        match before {
             Some(Some(answer)) => {
                 let answer = answer.clone();
                 self.transmit(now, answer);

@@ -61,6 +61,7 @@ impl Session {
         }
         self.send.end();
         self.collect_deliveries();
+        self.finish_streams();
         if self.subscribed {
             self.subscribed = false;
             self.routes.push_back(Route::Remove(self.remote.clone()));
