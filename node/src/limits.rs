@@ -68,7 +68,10 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) const GATE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Entries the RIB or a replica sweeps in one pass after a connection went.
-pub(crate) const SWEEP_PER_PASS: usize = 4096;
+pub(crate) const SWEEP_PER_PASS: usize = 512;
+
+/// Batches of the delta log replicas may be behind while sweeping goes on.
+pub(crate) const SWEEP_BATCHES_AHEAD: u64 = 2;
 
 /// Requests the control thread handles before it publishes their deltas.
 pub(crate) const REQUESTS_PER_PASS: usize = 4096;

@@ -146,11 +146,11 @@ fn connections_that_leave_give_their_memory_to_the_next() {
             assert_eq!(client.subscribe(&mut link, BOB, NameId(1), 1), "");
         }
     };
-    (0..3).for_each(|_| round());
-    let before = node.resident();
     let rounds = if cfg!(debug_assertions) { 5 } else { 50 };
+    (0..rounds).for_each(|_| round()); // tables and queues reach the size that so much coming and going asks for
+    let before = node.resident();
     (0..rounds).for_each(|_| round());
     let grown = node.resident().saturating_sub(before);
     println!("{grown} octets more after {} connections", rounds * 200);
-    assert!(grown < 4 << 20, "{grown} octets more");
+    assert!(grown < 2 << 20, "{grown} octets more");
 }

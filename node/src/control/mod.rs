@@ -8,7 +8,7 @@ pub(crate) mod inventory;
 pub mod stats;
 pub(crate) mod thread;
 
-use crate::limits::{REQUESTS_PER_PASS, SWEEP_PER_PASS};
+use crate::limits::{REQUESTS_PER_PASS, SWEEP_BATCHES_AHEAD, SWEEP_PER_PASS};
 use crate::mesh::LogWriter;
 use crate::shard::stats::ShardReport;
 use crossbeam::channel::Sender;
@@ -134,7 +134,7 @@ impl Control {
                 self.send(answer);
             }
         }
-        if taken > 0 || (self.sweeping && self.refused.is_none()) { PassOutcome::Busy } else { PassOutcome::Idle }
+        if taken > 0 || self.may_sweep() { PassOutcome::Busy } else { PassOutcome::Idle }
     }
 
     /// Publishes a batch that found the log full; true when none is left over.
@@ -167,9 +167,10 @@ impl Control {
         }
     }
 
-    /// Whether a sleep should not begin: requests wait, or an answer is due.
+    /// Whether a sleep should not begin: requests wait, an answer is due, or sweeping can go on.
     pub(crate) fn has_work(&mut self) -> bool {
         self.requests.iter().any(|queue| !queue.is_empty())
+            || self.may_sweep()
             || self.unsettled.front().map(|&(version, _)| version).is_some_and(|version| self.log.have_all(version))
     }
 
@@ -203,8 +204,14 @@ impl Control {
         answers.push(Order::Settled { conn, subscription_id, error });
     }
 
+    /// Whether there is something to sweep, and no replica is far behind with what was swept before: whoever asks for
+    /// something meanwhile waits for little of it.
+    fn may_sweep(&self) -> bool {
+        self.sweeping && self.refused.is_none() && self.log.is_applied_but(SWEEP_BATCHES_AHEAD)
+    }
+
     fn sweep(&mut self) {
-        if self.sweeping {
+        if self.may_sweep() {
             let swept = self.rib.sweep(SWEEP_PER_PASS, &mut self.deltas);
             self.sweeping = !self.rib.is_swept();
             self.freed.extend(swept.done);

@@ -14,6 +14,9 @@ use std::sync::Arc as Batch;
 /// Batches a reader may be behind; then the writer waits.
 pub const LOG_BATCHES_MAX: usize = 1024;
 
+/// Deltas a sleeping reader may be behind before it is woken: what it applies at once when it wakes for something else.
+const ASLEEP_DELTAS_MAX: usize = 4096;
+
 /// Makes a log with one reader for each of `wakes`: what makes that shard return from its sleep.
 ///
 /// `wake_writer` does the same for the control thread, which sleeps while shards have yet to apply what it waits for.
@@ -44,8 +47,8 @@ pub fn delta_log<W: Fn() + Send + Sync + 'static>(
         current: None,
     };
     let readers = parkings.into_iter().enumerate().map(reader).collect::<Vec<_>>();
-    let known = vec![0; readers.len()];
-    (LogWriter { shared, parking: writer_parking, published: 0, known }, readers)
+    let (known, unread) = (vec![0; readers.len()], vec![0; readers.len()]);
+    (LogWriter { shared, parking: writer_parking, published: 0, known, unread }, readers)
 }
 
 struct Shared {
@@ -73,6 +76,8 @@ pub struct LogWriter {
     published: u64,
     /// What each reader is known to have, applied or owed on waking.
     known: Vec<u64>,
+    /// Deltas published since each reader was last rung, or found to have read all.
+    unread: Vec<usize>,
 }
 
 impl LogWriter {
@@ -97,11 +102,24 @@ impl LogWriter {
         }
         self.published += 1;
         self.shared.published.store(self.published, Ordering::Release);
-        // A shard that sleeps long need not be woken for each batch, but before its queue is full.
-        for place in open().filter(|place| place.batches.len() * 2 >= self.shared.batches_max) {
-            place.doorbell.ring();
+        // A shard that sleeps long need not be woken for each batch, but before it is much that it has to apply on waking.
+        for (place, unread) in places.iter().zip(&mut self.unread) {
+            let waiting = place.batches.len();
+            *unread = if waiting > 1 { *unread + batch.len() } else { batch.len() };
+            if *unread > ASLEEP_DELTAS_MAX || waiting * 2 >= self.shared.batches_max {
+                *unread = 0;
+                place.doorbell.ring();
+            }
         }
         Ok(Version(self.published))
+    }
+
+    /// Whether every reader has applied all but the last `batches`, asleep or not; those that sleep over more are woken, and
+    /// the writer is when the answer may have changed.
+    pub fn is_applied_but(&self, batches: u64) -> bool {
+        let is_near = |place: &Place| self.published.saturating_sub(place.applied.load(Ordering::Acquire)) <= batches;
+        let far = self.shared.places.iter().filter(|place| !is_near(place));
+        far.map(|place| place.doorbell.ring()).count() == 0
     }
 
     /// Whether every shard has the log up to `version`: whatever a shard handles from now on, it handles with it.
@@ -264,6 +282,36 @@ mod tests {
         assert_eq!(writer.publish(batch(0..0)).expect("an empty batch is one too"), Version(3));
         assert_eq!(readers[0].drain(0, |_| unreachable!()), 0);
         assert_eq!(readers[0].applied(), Version(3));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_before_it_has_much_to_apply() {
+        let rung = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = std::sync::Arc::clone(&rung);
+        let ring = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let (mut writer, mut readers) = delta_log([ring], || (), 1000);
+        let half = u32::try_from(ASLEEP_DELTAS_MAX / 2).expect("few");
+        for round in 1..4 {
+            readers[0].park();
+            for _ in 0..2 {
+                writer.publish(batch(0..half)).expect("room");
+            }
+            assert_eq!(rung.load(Ordering::Relaxed), round - 1);
+            assert!(writer.is_applied_but(2) && rung.load(Ordering::Relaxed) == round - 1);
+            writer.publish(batch(0..1)).expect("room");
+            assert_eq!(rung.load(Ordering::Relaxed), round);
+            assert!(!writer.is_applied_but(2));
+            assert_eq!(readers[0].resume(|_| ()), ASLEEP_DELTAS_MAX + 1);
+            assert!(writer.is_applied_but(0));
+        }
+        readers[0].park();
+        writer.publish(batch(0..1)).expect("room");
+        assert!(!writer.is_applied_but(0), "asked for");
+        assert_eq!(rung.load(Ordering::Relaxed), 4);
+        drop(readers);
+        assert!(writer.is_applied_but(0), "nobody is left who could lack it");
     }
 
     #[test]

@@ -193,9 +193,11 @@ mod tests {
 
     #[test]
     fn text_is_checked_at_once_as_it_would_be_piece_by_piece() {
-        for first in PIECES {
-            for second in PIECES {
-                for third in PIECES {
+        // An interpreter takes minutes for all of them.
+        let pieces = if cfg!(miri) { &PIECES[3..6] } else { &PIECES[..] };
+        for &first in pieces {
+            for &second in pieces {
+                for &third in pieces {
                     let mut octets = Vec::new();
                     for (number, piece) in (1..).zip([first, second, third]) {
                         proto::put_octets_always(number, piece, &mut octets);
