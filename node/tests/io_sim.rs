@@ -121,17 +121,17 @@ fn harmless_faults_lose_nothing_and_all_of_them_happen() {
         sum.late += injected.late;
         sum.late_sent += injected.late_sent;
         sum.no_buffers += injected.no_buffers;
+        sum.cq_overflow += injected.cq_overflow;
         sum.cancel_race += injected.cancel_race;
         sum.accept_error += injected.accept_error;
         sum.interrupted += injected.interrupted;
     }
     eprintln!("{sum:?}");
-    let Injected {
-        short_receive, short_send, late, late_sent, no_buffers, cancel_race, accept_error, interrupted, ..
-    } = sum;
-    for count in [short_receive, short_send, late, late_sent, no_buffers, cancel_race, accept_error, interrupted] {
-        assert!(count > 0, "{sum:?}");
-    }
+    let Injected { short_receive, short_send, late, late_sent, no_buffers, .. } = sum;
+    let Injected { cancel_race, accept_error, interrupted, cq_overflow, .. } = sum;
+    let first = [short_receive, short_send, late, late_sent, no_buffers];
+    let second = [cancel_race, accept_error, interrupted, cq_overflow];
+    assert!(first.iter().chain(&second).all(|&count| count > 0), "{sum:?}");
 }
 
 #[test]

@@ -79,6 +79,13 @@ pub(super) struct Plan {
     pub(super) is_spoiled: bool,
 }
 
+impl Plan {
+    /// An ordinary message for one.
+    pub(super) fn one(to: Target, payload_octets: usize) -> Self {
+        Self { to, fanout: 1, payload_octets, ttl: 8, has_incoming_conn: true, is_spoiled: false }
+    }
+}
+
 impl Channel {
     /// A stream just opened, with the request for a link on its way.
     pub(super) fn new(conn: Conn, stream: StreamId, kind: Kind, dice: &mut Dice) -> Self {

@@ -2,7 +2,7 @@
 
 use super::channel::{Plan, Target};
 use super::life::{Life, SERVICES};
-use super::node::{Actor, PATIENT, Shape};
+use super::node::{Actor, Shape};
 use super::peer::Leave;
 use crate::io::sim::Faults;
 use crate::shard::reach::trap;
@@ -19,11 +19,7 @@ const SEEDS: u64 = 20;
 const FLOOD: usize = 150;
 
 fn life(seed: u64, shards: usize) -> Life {
-    Life::new(seed, &Shape { shards, slow_reader: PATIENT, faults: Faults::HARMLESS, ..Shape::default() })
-}
-
-fn plan(to: Target, payload_octets: usize) -> Plan {
-    Plan { to, fanout: 1, payload_octets, ttl: 8, has_incoming_conn: true, is_spoiled: false }
+    Life::new(seed, &Shape { shards, faults: Faults::HARMLESS, ..Shape::default() })
 }
 
 /// Where a trap lies for the node.
@@ -56,14 +52,14 @@ fn one_panic(trap: Trap, seed: u64, shards: usize) {
     life.subscribed(victim, 0, ALPHA);
     life.subscribed(reader, 0, BETA);
     life.peers[victim].channels[1].begin_message(); // which holds memory that has to be given up
-    life.publish(other, 0, &plan(ALPHA, 100));
+    life.publish(other, 0, &Plan::one(ALPHA, 100));
     life.run_until("the victim is served", Duration::from_secs(1), |life| life.received(victim, 0) == 1);
 
     let is_parked = matches!(trap, Trap::Backlog | Trap::LastOctets);
     if is_parked {
         life.is_deaf_for(reader, Duration::from_secs(3));
         for _ in 0..FLOOD {
-            life.publish(victim, 0, &plan(BETA, 4096));
+            life.publish(victim, 0, &Plan::one(BETA, 4096));
         }
         life.run_until("it waits", Duration::from_secs(2), |life| life.node.counters().parked_target > 0);
     }
@@ -84,9 +80,9 @@ fn one_panic(trap: Trap, seed: u64, shards: usize) {
 
     // Its route has gone, and everybody else is served.
     let unheard = life.node.counters().drop_no_route;
-    life.publish(other, 0, &plan(ALPHA, 100));
+    life.publish(other, 0, &Plan::one(ALPHA, 100));
     let before = if is_parked { FLOOD as u64 } else { 0 }; // what was read before the trap is delivered
-    life.publish(other, 0, &plan(BETA, 100));
+    life.publish(other, 0, &Plan::one(BETA, 100));
     life.run_until("the others run on", Duration::from_secs(60), |life| {
         life.received(reader, 0) == before + 1 && life.node.counters().drop_no_route == unheard + 1
     });
@@ -105,7 +101,7 @@ fn a_panic_while_forwarding_is_not_contained() {
     let (a, b) = (life.linked(), life.linked());
     let target = (["org", "ns", trap::IN_FORWARDING], NameId(1));
     life.subscribed(b, 0, target);
-    life.publish(a, 0, &plan(target, 100));
+    life.publish(a, 0, &Plan::one(target, 100));
     life.finish();
 }
 
@@ -132,7 +128,7 @@ fn half_gone(seed: u64, shards: usize, is_alone: bool) -> Life {
         life.step();
     }
     for _ in 0..10 {
-        life.publish(publisher, 0, &plan(ALPHA, 100));
+        life.publish(publisher, 0, &Plan::one(ALPHA, 100));
     }
     while life.node.counters().publishes < 10 {
         life.step();

@@ -15,6 +15,7 @@
 
 mod accounts;
 mod channel;
+mod crowd;
 mod harm;
 mod history;
 mod life;

@@ -26,7 +26,7 @@ fn life(seed: u64, shards: usize, slow_reader: SlowReader) -> Life {
 
 /// A publish of [`FLOOD_OCTETS`].
 fn plan(to: Target, fanout: u32) -> Plan {
-    Plan { to, fanout, payload_octets: FLOOD_OCTETS, ttl: 8, has_incoming_conn: true, is_spoiled: false }
+    Plan { fanout, ..Plan::one(to, FLOOD_OCTETS) }
 }
 
 /// Windows as small as clients have them by default.

@@ -27,6 +27,8 @@ pub struct Sim {
     listeners: Vec<Option<Listener>>,
     /// Completions that need no chance.
     ready: VecDeque<Done>,
+    /// Completions that found the queue full.
+    overflown: VecDeque<Done>,
     waker: Waker,
     counters: IoCounters,
     /// Blocks that have not come home.
@@ -50,6 +52,7 @@ impl Sim {
             keys: Vec::new(),
             listeners: Vec::new(),
             ready: VecDeque::new(),
+            overflown: VecDeque::new(),
             waker: Waker::new()?,
             counters: IoCounters::default(),
             blocks_out: 0,
@@ -71,6 +74,7 @@ impl Sim {
     pub fn assert_quiet(&self) {
         assert_eq!(self.buffers.pool().leases_out(), 0, "leases not put back");
         assert_eq!(self.blocks_out, 0, "blocks still in the kernel");
+        assert!(self.overflown.is_empty(), "completions still in the kernel");
         assert!(self.keys.is_empty(), "sockets still open: {:?}", self.keys);
     }
 
@@ -170,6 +174,19 @@ impl Sim {
         false
     }
 
+    /// Keeps back some of what came now, by chance.
+    fn overflow(&mut self, before: usize, done: &mut VecDeque<Done>) {
+        let came = done.len() - before;
+        let mut world = self.net.world();
+        let chance = world.faults.cq_overflow;
+        if came > 1 && world.dice.happens(chance) {
+            world.injected.cq_overflow += 1;
+            self.counters.cq_overflow += 1;
+            let fit = 1 + world.dice.below(came - 1);
+            self.overflown = done.split_off(before + fit);
+        }
+    }
+
     fn note_due(&mut self) {
         let (now, due) = (self.net.now(), self.next_event());
         // What is due by now waits for the next `enter`.
@@ -180,6 +197,9 @@ impl Sim {
     /// a peer or the shard does something.
     pub fn next_event(&self) -> Option<Instant> {
         let world = self.net.world();
+        if !self.overflown.is_empty() {
+            return Some(world.now);
+        }
         let listeners = self
             .listeners
             .iter()
@@ -293,6 +313,8 @@ impl Io for Sim {
         if self.net.world().interrupts() {
             return Ok(());
         }
+        let before = done.len();
+        done.append(&mut self.overflown);
         if self.waker.clear() {
             done.push_back(Done::Woken);
         }
@@ -310,6 +332,7 @@ impl Io for Sim {
                 break;
             }
         }
+        self.overflow(before, done);
         self.note_due();
         Ok(())
     }

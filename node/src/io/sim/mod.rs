@@ -8,7 +8,7 @@
 //!
 //! One seed is one run. What a real kernel may do it does more often: short sends and receives, completions that come
 //! late and in another order between sockets, no buffers, cancels that lose the race, resets at any moment, accept
-//! errors. `enter` never blocks: when every shard has nothing to do, the test moves the clock to the earliest of
+//! errors, a completion queue that overflows. `enter` never blocks: when every shard has nothing to do, the test moves the clock to the earliest of
 //! [`SimNet::next_due`], the shards' timers and its own plans.
 
 mod dice;
@@ -47,6 +47,8 @@ pub struct Faults {
     pub connect_error: u32,
     /// `enter` comes back with nothing although there is something, as after a signal.
     pub interrupted: u32,
+    /// The completion queue overflows: what does not fit stays with the kernel until the next `enter`.
+    pub cq_overflow: u32,
 }
 
 impl Faults {
@@ -63,6 +65,7 @@ impl Faults {
         accept_error: 0,
         connect_error: 0,
         interrupted: 0,
+        cq_overflow: 0,
     };
 
     /// Everything that loses nothing: whoever stays connected gets every octet.
@@ -78,6 +81,7 @@ impl Faults {
         accept_error: 50,
         connect_error: 0,
         interrupted: 50,
+        cq_overflow: 100,
     };
 
     /// Everything.

@@ -30,13 +30,14 @@ pub struct Injected {
     pub accept_error: u64,
     pub connect_error: u64,
     pub interrupted: u64,
+    pub cq_overflow: u64,
 }
 
 impl Injected {
     /// All of them.
     pub fn total(&self) -> u64 {
         let Self { short_receive, short_send, late, late_sent, no_buffers, .. } = self;
-        let Self { cancel_race, reset, accept_error, connect_error, interrupted, .. } = self;
+        let Self { cancel_race, reset, accept_error, connect_error, interrupted, cq_overflow, .. } = self;
         short_receive
             + short_send
             + late
@@ -47,6 +48,7 @@ impl Injected {
             + accept_error
             + connect_error
             + interrupted
+            + cq_overflow
     }
 }
 
