@@ -130,10 +130,10 @@ pub(crate) fn judge(samples: &[Sample], a: &str, b: &str, paired: bool) -> Vec<V
     judged
 }
 
-fn markdown(judged: &[Value], a: &str, b: &str, paired: bool) -> String {
-    let mut out = format!(
-        "\n| case | metric | A: {a} | B: {b} | B / A | spread | chance |\n|---|---|---:|---:|---:|---:|---:|\n"
-    );
+/// The judgement as a table.
+pub(crate) fn markdown(judged: &[Value], a: &str, b: &str, paired: bool) -> String {
+    let head = format!("| case | metric | A: {a} | B: {b} | B / A | spread | chance |");
+    let mut out = format!("\n{head}\n|---|---|---:|---:|---:|---:|---:|\n");
     let number = |value: &Value| value.as_f64().map_or_else(|| "-".into(), short);
     for row in judged {
         let _ = writeln!(

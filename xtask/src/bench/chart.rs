@@ -11,12 +11,11 @@ pub(crate) struct Group {
 
 /// Fills that can be told apart without telling red from green.
 const FILLS: [&str; 8] = ["#0072b2", "#d55e00", "#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#56b4e9", "#444444"];
-const WIDTH: u32 = 860;
 const BAR: u32 = 15;
-/// Where bars begin.
-const LEFT: u32 = 190;
-/// How long the longest is; its number stands behind it.
-const LENGTH: f64 = 560.0;
+/// What a letter takes, about.
+const LETTER: u32 = 7;
+/// How long the longest bar is; its number stands behind it.
+const LENGTH: f64 = 520.0;
 /// Values further apart than this are drawn on a logarithmic axis, which the title says.
 const LOG_FROM: f64 = 60.0;
 
@@ -31,17 +30,20 @@ pub(crate) fn bars(title: &str, series: &[String], groups: &[Group]) -> String {
         true => LENGTH * (value / (least / 2.0)).ln() / (most / (least / 2.0)).ln(),
         false => LENGTH * value / most,
     };
+    let longest = groups.iter().map(|group| group.name.chars().count()).max().unwrap_or(0);
+    let left = 16 + LETTER * u32::try_from(longest).unwrap_or(0); // where bars begin
+    let width = left + 620;
     let mut body = String::new();
     let mut y = 34;
     let mut x = 10;
     for (name, fill) in series.iter().zip(FILLS.iter().cycle()) {
-        let width = 30 + 7 * u32::try_from(name.chars().count()).unwrap_or(0);
-        if x + width > WIDTH {
+        let takes = 30 + LETTER * u32::try_from(name.chars().count()).unwrap_or(0);
+        if x > 10 && x + takes > width {
             (x, y) = (10, y + 18);
         }
         let _ = writeln!(body, r#"<rect x="{x}" y="{y}" width="11" height="11" fill="{fill}"/>"#);
         let _ = writeln!(body, r#"<text x="{}" y="{}">{}</text>"#, x + 16, y + 10, escaped(name));
-        x += width;
+        x += takes;
     }
     y += 26;
     for group in groups {
@@ -51,7 +53,7 @@ pub(crate) fn bars(title: &str, series: &[String], groups: &[Group]) -> String {
         let _ = writeln!(
             body,
             r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#,
-            LEFT - 8,
+            left - 8,
             y + height / 2 + 4,
             escaped(&group.name)
         );
@@ -59,11 +61,11 @@ pub(crate) fn bars(title: &str, series: &[String], groups: &[Group]) -> String {
             let value = value.unwrap_or_default();
             let long = length(value);
             let _ =
-                writeln!(body, r#"<rect x="{LEFT}" y="{y}" width="{long:.1}" height="{}" fill="{fill}"/>"#, BAR - 2);
+                writeln!(body, r#"<rect x="{left}" y="{y}" width="{long:.1}" height="{}" fill="{fill}"/>"#, BAR - 2);
             let _ = writeln!(
                 body,
                 r#"<text x="{:.1}" y="{}">{}</text>"#,
-                f64::from(LEFT) + long + 5.0,
+                f64::from(left) + long + 5.0,
                 y + 11,
                 short(value)
             );
@@ -73,8 +75,8 @@ pub(crate) fn bars(title: &str, series: &[String], groups: &[Group]) -> String {
     }
     let note = if is_log { " (logarithmic)" } else { "" };
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" viewBox=\"0 0 {WIDTH} {y}\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<rect width=\"{WIDTH}\" height=\"{y}\" fill=\"#fff\"/>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{y}\" viewBox=\"0 0 {width} {y}\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<rect width=\"{width}\" height=\"{y}\" fill=\"#fff\"/>\n\
          <text x=\"10\" y=\"20\" font-size=\"14\" font-weight=\"bold\">{}{note}</text>\n{body}</svg>\n",
         escaped(title)
     )
@@ -97,7 +99,7 @@ mod tests {
         let series = ["a".to_owned(), "b".to_owned()];
         let svg = bars("x < y", &series, &[group("1->1", [Some(50.0), Some(100.0)]), group("2", [None, Some(25.0)])]);
         assert!(svg.contains("x &lt; y</text>") && svg.contains(">1-&gt;1<"), "{svg}");
-        for width in ["280.0", "560.0", "140.0"] {
+        for width in ["260.0", "520.0", "130.0"] {
             assert_eq!(svg.matches(&format!("width=\"{width}\"")).count(), 1, "{width} in {svg}");
         }
     }
@@ -106,6 +108,6 @@ mod tests {
     fn values_far_apart_get_a_logarithmic_axis_that_says_so() {
         let series = ["a".to_owned(), "b".to_owned()];
         let svg = bars("t", &series, &[group("1", [Some(1.0), Some(100.0)])]);
-        assert!(svg.contains("t (logarithmic)") && svg.contains("width=\"560.0\""), "{svg}");
+        assert!(svg.contains("t (logarithmic)") && svg.contains("width=\"520.0\""), "{svg}");
     }
 }

@@ -195,7 +195,9 @@ fn add_counters(measurement: &mut Value, node: &crate::peers::Running) {
     let extra = &mut measurement["extra"];
     if let Some(counters) = node.counters() {
         let share = |of: &str, whole: &str| counters.sum(of) as f64 / counters.sum(whole).max(1) as f64;
-        extra["crossed shards, share"] = json!(share("mesh_in", "messages_out"));
+        if counters.shards() > 1 {
+            extra["crossed shards, share"] = json!(share("mesh_in", "messages_out"));
+        }
         extra["messages per send"] = json!(share("messages_out", "sends"));
     }
     if let Some(sockets) = node.nodelay_sockets() {

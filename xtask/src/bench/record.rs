@@ -274,6 +274,7 @@ impl Run<'_> {
         if self.samples.iter().any(|sample| sample.repeat > 0) {
             let judged = self.judged();
             fs::write(staging.join("ratios.json"), serde_json::to_string_pretty(&judged)?)?;
+            fs::write(staging.join("ratios.md"), ratios_page(&judged))?;
         }
         let charts = self.charts();
         for (name, svg) in &charts {
@@ -480,8 +481,10 @@ impl Run<'_> {
         }
         out.push_str(
             "\nWritten by `cargo xtask bench`; the figures are in [summary.md](summary.md), every sample in \
-             [samples.ndjson](samples.ndjson).\n",
+             [samples.ndjson](samples.ndjson)",
         );
+        let several = self.samples.iter().any(|sample| sample.repeat > 0);
+        out.push_str(if several { ", ratios with their spread in [ratios.md](ratios.md).\n" } else { ".\n" });
         out
     }
 
@@ -512,6 +515,24 @@ impl Run<'_> {
         let _ =
             writeln!(out, "* Measurements with a lost, doubled, reordered, damaged or misrouted message: {faulty}.");
     }
+}
+
+/// Every judgement for people: a table per scenario and pair.
+fn ratios_page(judged: &[Value]) -> String {
+    let mut out = String::from("# Ratios, pair by pair\n");
+    let of = |row: &Value, at: usize| row["targets"][at].as_str().unwrap_or_default().to_owned();
+    let same = |a: &Value, b: &Value| a["targets"] == b["targets"] && a["scenario"] == b["scenario"];
+    for rows in judged.chunk_by(same) {
+        let _ = writeln!(
+            out,
+            "\n## {}: {} over {}",
+            rows[0]["scenario"].as_str().unwrap_or(""),
+            of(&rows[0], 1),
+            of(&rows[0], 0)
+        );
+        out.push_str(&compare::markdown(rows, &of(&rows[0], 0), &of(&rows[0], 1), true));
+    }
+    out
 }
 
 /// A scenario and the targets measured under it, in order.

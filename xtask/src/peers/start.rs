@@ -151,9 +151,17 @@ pub(crate) struct Counters(Value);
 impl Counters {
     /// The sum of one counter over services and shards.
     pub(crate) fn sum(&self, name: &str) -> u64 {
+        self.each().filter_map(|shard| shard["counters"][name].as_u64()).sum()
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.each().count()
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Value> {
         let services = self.0.as_array().into_iter().flatten();
-        let shards = services.flat_map(|service| service["shards"].as_array().into_iter().flatten());
-        shards.filter_map(|shard| shard["counters"][name].as_u64()).sum()
+        services.flat_map(|service| service["shards"].as_array().into_iter().flatten())
     }
 }
 
@@ -186,6 +194,7 @@ mod tests {
     #[test]
     fn counters_are_summed_over_shards() {
         let answer = serde_json::json!([{"shards": [{"counters": {"mesh_in": 2}}, {"counters": {"mesh_in": 3}}]}]);
-        assert_eq!(Counters(answer).sum("mesh_in"), 5);
+        let counters = Counters(answer);
+        assert_eq!((counters.sum("mesh_in"), counters.shards()), (5, 2));
     }
 }
