@@ -13,7 +13,7 @@ use crate::name::Name;
 use crate::random;
 use crate::session::{Direction, Route};
 use crate::store::record::{self, APP, IDENTITY, SESSION};
-use crate::store::session::{Saved, save};
+use crate::store::save::{Saved, save};
 use crate::store::{Change, SessionParts, Store, StoreError, identity_record};
 
 /// What a store has of an application.

@@ -1,15 +1,16 @@
 //! What an application keeps over a restart: its identity, its sessions and their MLS state, in one encrypted file.
 //!
 //! [`Store`] is the file: keys and values, changed by whole commits. What is written there is decided elsewhere: `record`
-//! gives the shapes, `session` says what of a session is kept, and [`crate::Endpoint`] when. A message leaves only after the
+//! gives the shapes, `save` says what of a session is kept, `load` reads it back, and [`crate::Endpoint`] when. A message leaves only after the
 //! commit that holds the state it was made with, so no generation of a ratchet is ever used twice.
 
 mod file;
+mod load;
 pub(crate) mod record;
-pub(crate) mod session;
+pub(crate) mod save;
 
 pub use file::{Store, StoreKey};
-pub(crate) use session::SessionParts;
+pub(crate) use load::SessionParts;
 
 use crate::error::IdentityError;
 use crate::identity::SigningKey;
