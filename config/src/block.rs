@@ -241,6 +241,14 @@ impl<'n> Block<'n> {
         }
     }
 
+    /// The keys of the mapping under `key`, in the order of the file.
+    pub(crate) fn keys(&self, key: &str) -> Vec<String> {
+        match self.node(key).map(|node| &node.value.value) {
+            Some(Value::Map(entries)) => entries.iter().map(|(entry, _)| entry.text.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A mapping of strings.
     pub(crate) fn text_map(&self, key: &str) -> Result<Vec<At<String>>, ConfigError> {
         self.free_map(key)?.into_iter().map(|item| typed(item, "a string", as_text)).collect()

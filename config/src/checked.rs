@@ -1,5 +1,6 @@
 //! A configuration as used: every value present, in range and supported. What the node reads, and all it reads.
 
+pub(crate) mod client;
 pub(crate) mod server;
 pub(crate) mod slimline;
 

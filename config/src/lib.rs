@@ -17,6 +17,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub use checked::client::{Backoff, Client, ClientKeepalive, ClientTls, Pem};
 pub use checked::server::{Keepalive, Listen, Server};
 pub use checked::slimline::{
     Engine, Io, IoFeature, Limits, SHARDS_MAX, ServerExt, Slimline, SlowReader, SlowReaderPolicy, Stats,
@@ -63,6 +64,25 @@ fn read(text: &str, env: &impl Fn(&str) -> Option<String>) -> Result<Config, Con
     reference::resolve(&mut root, "", env, &mut warnings)?;
     let document = raw::Document::read(&root, &mut warnings)?;
     Config::check(document, warnings)
+}
+
+/// Checks a client entry on its own, YAML or JSON: the file an application connects with. `${…}` works as in [`parse`].
+///
+/// Errors: as [`load`].
+pub fn client(text: &str, source_name: &str, env: &impl Fn(&str) -> Option<String>) -> Result<Client, ConfigError> {
+    let read = || {
+        let mut warnings = Vec::new();
+        let mut root = yaml::parse(text)?;
+        reference::resolve(&mut root, "", env, &mut warnings)?;
+        let node = block::At { value: &root, place: root.place, path: String::new() };
+        let raw = raw::client::Client::read(node, &[], block::Unknown::Ignored, &mut warnings)?;
+        Client::check(raw, warnings)
+    };
+    let mut client = read().map_err(|error: ConfigError| error.source_name(source_name))?;
+    for warning in &mut client.warnings {
+        source_name.clone_into(&mut warning.source_name);
+    }
+    Ok(client)
 }
 
 /// The configuration [`EMBEDDED`] describes.

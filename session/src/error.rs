@@ -190,6 +190,14 @@ pub enum SessionError {
     /// A state change is already on its way.
     #[error("status change in progress")]
     StatusChangeInProgress,
+    /// The connection was lost, and the attempts that were allowed to open it again are used up.
+    #[error("no connection to {endpoint} after {attempts} attempts")]
+    NodeGone {
+        /// Where.
+        endpoint: String,
+        /// How often was tried.
+        attempts: u32,
+    },
     /// What has to be kept cannot be written: nothing more is sent.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -21,7 +21,10 @@ pub mod session;
 pub mod store;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
-pub use drive::{App, AppBuilder, ConnectConfig, ConnectError, Publication, ReceiveError, SessionHandle, TlsConfig};
+pub use drive::{
+    App, AppBuilder, Backoff, ConnectConfig, ConnectError, Keepalive, Publication, ReceiveError, Reconnect,
+    SessionHandle, TlsConfig, TlsVersion,
+};
 pub use endpoint::{AppEvent, Endpoint, SessionId};
 pub use exchange::CommandId;
 pub use message::{Credentials, Now, Received};

@@ -339,3 +339,88 @@ async fn back_from_a_store() {
     assert!(matches!(wrong, ConnectError::Store(StoreError::OtherIdentity { .. })), "{wrong}");
     std::fs::remove_file(path).unwrap();
 }
+
+/// A path to the node that swallows everything while `stuck`.
+async fn path_to(node: std::net::SocketAddr) -> (std::net::SocketAddr, tokio::sync::watch::Sender<bool>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stuck, seen) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = tokio::net::TcpStream::connect(node).await else { continue };
+            let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
+            let (there, back) = (seen.clone(), seen.clone());
+            tokio::spawn(async move {
+                let mut octets = [0; 4096];
+                while let Ok(n @ 1..) = near_in.read(&mut octets).await {
+                    if !*there.borrow() && far_out.write_all(&octets[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            tokio::spawn(async move {
+                let mut octets = [0; 4096];
+                while let Ok(n @ 1..) = far_in.read(&mut octets).await {
+                    if !*back.borrow() && near_out.write_all(&octets[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, stuck)
+}
+
+async fn connected(app: &App, wanted: bool) -> bool {
+    let changed = async {
+        while app.is_connected() != wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), changed).await.is_ok()
+}
+
+/// A path that swallows everything is noticed by a ping without answer, and left for a new connection.
+#[tokio::test]
+async fn a_silent_path_is_noticed() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let (path, stuck) = path_to(node.address).await;
+    let entry = format!(
+        "{{endpoint: 'http://{path}', tls: {{insecure: true}}, keepalive: {{http2_keepalive: 100ms, timeout: 200ms}}, \
+         connect_timeout: 200ms, backoff: {{type: fixed_interval, interval: 100ms}}}}"
+    );
+    let config = ConnectConfig::parse(&entry, "entry", |_| None).unwrap();
+    let mut patient = config.clone();
+    patient.keepalive = None;
+    let connect = |name: &'static str, config| async move {
+        App::with_secret(name, SECRET).unwrap().connect(config).await.unwrap()
+    };
+    let (alice, bob) = (connect("acme/ns/alice", config).await, connect("acme/ns/bob", patient).await);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(alice.is_connected(), "answered pings change nothing");
+    stuck.send(true).unwrap();
+    assert!(connected(&alice, false).await);
+    assert!(bob.is_connected(), "without keepalive nobody asks");
+    stuck.send(false).unwrap();
+    assert!(connected(&alice, true).await);
+}
+
+/// The attempts that a configuration allows are made, and no more: sessions end with the reason.
+#[tokio::test]
+async fn given_up_after_the_attempts_allowed() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let entry = format!(
+        "{{endpoint: '{}', tls: {{insecure: true}}, \
+         backoff: {{type: fixed_interval, interval: 50ms, max_attempts: 2}}}}",
+        node.url()
+    );
+    let config = ConnectConfig::parse(&entry, "entry", |_| None).unwrap();
+    let alice = App::with_secret("acme/ns/alice", SECRET).unwrap().connect(config).await.unwrap();
+    let group = alice.create_session(SessionConfig::group(), &"acme/ns/chan".parse().unwrap()).await.unwrap();
+    let endpoint = node.url();
+    node.stop().await;
+    let why = tokio::time::timeout(PATIENCE, group.closed()).await.unwrap();
+    assert_eq!(why, SessionError::NodeGone { endpoint, attempts: 2 });
+    assert!(matches!(alice.listen().await.err(), Some(ConnectError::ShutDown)));
+}

@@ -1,18 +1,63 @@
-//! A client entry as written: `dataplane.clients[]`, `outbound_clients[]`, a static peer, `opentelemetry.grpc`.
+//! A client entry as written: `dataplane.clients[]`, `outbound_clients[]`, a static peer, `opentelemetry.grpc`, and the file an
+//! application connects with.
 //!
-//! No client is dialled by this release; the entry is read in full all the same, so that a file's mistakes show before
+//! The node of this release dials no client; the entry is read in full all the same, so that a file's mistakes show before
 //! "not supported yet".
+
+use std::time::Duration;
 
 use crate::block::{At, Block, Unknown};
 use crate::error::{ConfigError, Warning};
-use crate::raw::auth;
+use crate::raw::auth::{self, Auth};
 use crate::raw::tls::Tls;
 use crate::yaml::Node;
 
 pub(crate) struct Client {
     pub(crate) at: At<()>,
     pub(crate) endpoint: At<String>,
+    pub(crate) origin: Option<At<String>>,
+    pub(crate) server_name: Option<At<String>>,
+    pub(crate) compression: Option<At<()>>,
+    pub(crate) rate_limit: Option<At<String>>,
     pub(crate) tls: Tls,
+    pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) proxy: Option<At<()>>,
+    pub(crate) connect_timeout: Option<At<Duration>>,
+    pub(crate) request_timeout: Option<At<Duration>>,
+    pub(crate) buffer_size: Option<At<usize>>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) auth: Option<At<Auth>>,
+    /// User name and password of `auth: {type: basic}`.
+    pub(crate) basic: Option<(String, String)>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) link_id: Option<At<String>>,
+    pub(crate) require_header_mac: Option<At<bool>>,
+    pub(crate) connection_type: Option<At<ConnectionType>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionType {
+    Edge,
+    Peer,
+    Remote,
+}
+
+pub(crate) struct Keepalive {
+    pub(crate) tcp_keepalive: Option<At<Duration>>,
+    pub(crate) http2_keepalive: Option<At<Duration>>,
+    pub(crate) timeout: Option<At<Duration>>,
+    pub(crate) keep_alive_while_idle: Option<At<bool>>,
+}
+
+pub(crate) struct Backoff {
+    /// `exponential`, else `fixed_interval`.
+    pub(crate) is_exponential: bool,
+    pub(crate) interval: Option<At<Duration>>,
+    pub(crate) max_attempts: Option<At<usize>>,
+    pub(crate) base: Option<At<u64>>,
+    pub(crate) factor: Option<At<u64>>,
+    pub(crate) max_delay: Option<At<Duration>>,
+    pub(crate) jitter: Option<At<bool>>,
 }
 
 pub(crate) const CLIENT_KEYS: [&str; 18] = [
@@ -54,30 +99,48 @@ impl Client {
         for key in more_keys {
             block.required(key)?;
         }
-        block.text("origin")?;
-        block.text("server_name")?;
         let compressions = ["Gzip", "Zlib", "Deflate", "Snappy", "Zstd", "Lz4", "None", "Empty"];
-        block.word("compression", &compressions.map(|name| (name, ())))?;
-        if let Some(limit) = block.text("rate_limit")? {
-            check_rate_limit(&limit)?;
+        let rate_limit = block.text("rate_limit")?;
+        if let Some(limit) = &rate_limit {
+            check_rate_limit(limit)?;
         }
-        block.duration("connect_timeout")?;
-        block.duration("request_timeout")?;
-        block.unsigned::<usize>("buffer_size")?;
-        block.text_map("headers")?;
+        let headers = block.text_map("headers")?.into_iter().zip(block.keys("headers"));
         block.free_map("metadata")?;
-        if let Some(link_id) = block.text("link_id")?.filter(|link_id| link_id.value.is_empty()) {
+        let link_id = block.text("link_id")?;
+        if let Some(link_id) = link_id.as_ref().filter(|link_id| link_id.value.is_empty()) {
             return Err(link_id.refuse("link_id must not be empty"));
         }
-        block.boolean("require_header_mac")?;
-        block.word("connection_type", &["edge", "peer", "remote"].map(|name| (name, ())))?;
-        if let Some(node) = block.node("auth") {
-            auth::read_client(node, warnings)?;
-        }
-        read_keepalive(&block, warnings)?;
-        read_proxy(&block, warnings)?;
-        read_backoff(&block, warnings)?;
-        Ok(Self { at: block.at(()), endpoint: block.required("endpoint")?, tls: Tls::read(&block, warnings)? })
+        let types =
+            [("edge", ConnectionType::Edge), ("peer", ConnectionType::Peer), ("remote", ConnectionType::Remote)];
+        let auth = block.node("auth").map(|node| auth::read_client(node, warnings)).transpose()?;
+        let basic = match auth.as_ref().map(|auth| auth.value) {
+            Some(Auth::Basic) => {
+                let basic = block.block("auth", Unknown::Ignored, &[], &mut Vec::new())?;
+                basic.secret("username")?.zip(basic.secret("password")?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            at: block.at(()),
+            endpoint: block.required("endpoint")?,
+            origin: block.text("origin")?,
+            server_name: block.text("server_name")?,
+            compression: block.word("compression", &compressions.map(|name| (name, ())))?,
+            rate_limit,
+            keepalive: read_keepalive(&block, warnings)?,
+            proxy: read_proxy(&block, warnings)?,
+            connect_timeout: block.duration("connect_timeout")?,
+            request_timeout: block.duration("request_timeout")?,
+            buffer_size: block.unsigned("buffer_size")?,
+            headers: headers.map(|(value, key)| (key, value.value)).collect(),
+            auth,
+            basic: basic.map(|(user, password)| (user.value, password.value)),
+            backoff: read_backoff(&block, warnings)?,
+            link_id,
+            require_header_mac: block.boolean("require_header_mac")?,
+            connection_type: block.word("connection_type", &types)?,
+            tls: Tls::read(&block, warnings)?,
+        })
     }
 }
 
@@ -90,38 +153,40 @@ fn check_rate_limit(limit: &At<String>) -> Result<(), ConfigError> {
     }
 }
 
-fn read_keepalive(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
-    let block = client.block("keepalive", Unknown::Ignored, &CLIENT_KEEPALIVE_KEYS, warnings)?;
-    block.duration("tcp_keepalive")?;
-    block.duration("http2_keepalive")?;
-    block.duration("timeout")?;
-    block.boolean("keep_alive_while_idle")?;
-    Ok(())
+fn read_keepalive(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<Option<Keepalive>, ConfigError> {
+    let Some(node) = client.node("keepalive") else { return Ok(None) };
+    let block = Block::open(node, Unknown::Ignored, &CLIENT_KEEPALIVE_KEYS, warnings)?;
+    Ok(Some(Keepalive {
+        tcp_keepalive: block.duration("tcp_keepalive")?,
+        http2_keepalive: block.duration("http2_keepalive")?,
+        timeout: block.duration("timeout")?,
+        keep_alive_while_idle: block.boolean("keep_alive_while_idle")?,
+    }))
 }
 
-fn read_proxy(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
+fn read_proxy(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<Option<At<()>>, ConfigError> {
     let block = client.block("proxy", Unknown::Ignored, &PROXY_KEYS, warnings)?;
-    block.secret("url")?; // it may carry user information
+    let url = block.secret("url")?; // it may carry user information
     block.text("username")?;
     block.secret("password")?;
     block.text_map("headers")?;
     Tls::read(&block, warnings)?;
-    Ok(())
+    Ok(url.map(|_| block.at(())))
 }
 
-fn read_backoff(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
+fn read_backoff(client: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<Option<Backoff>, ConfigError> {
     let block = client.block("backoff", Unknown::Ignored, &BACKOFF_KEYS, warnings)?;
     if block.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    block
-        .word("type", &["exponential", "fixed_interval"].map(|name| (name, ())))?
-        .ok_or_else(|| block.missing("type"))?;
-    block.duration("interval")?;
-    block.unsigned::<usize>("max_attempts")?;
-    block.unsigned::<u64>("base")?;
-    block.unsigned::<u64>("factor")?;
-    block.duration("max_delay")?;
-    block.boolean("jitter")?;
-    Ok(())
+    let kind = block.word("type", &[("exponential", true), ("fixed_interval", false)])?;
+    Ok(Some(Backoff {
+        is_exponential: kind.ok_or_else(|| block.missing("type"))?.value,
+        interval: block.duration("interval")?,
+        max_attempts: block.unsigned("max_attempts")?,
+        base: block.unsigned("base")?,
+        factor: block.unsigned("factor")?,
+        max_delay: block.duration("max_delay")?,
+        jitter: block.boolean("jitter")?,
+    }))
 }

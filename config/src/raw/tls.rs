@@ -6,10 +6,20 @@ use crate::error::{ConfigError, Warning};
 pub(crate) struct Tls {
     pub(crate) at: At<()>,
     pub(crate) insecure: Option<At<bool>>,
-    /// Own certificate; `None` for `{type: none}` too.
-    pub(crate) source: Option<At<()>>,
-    pub(crate) client_ca: Option<At<()>>,
+    pub(crate) insecure_skip_verify: Option<At<bool>>,
+    pub(crate) include_system_ca_certs_pool: Option<At<bool>>,
+    /// Own certificate and key; `None` for `{type: none}` too.
+    pub(crate) source: Option<At<Source>>,
+    pub(crate) ca_source: Option<At<Source>>,
+    pub(crate) client_ca: Option<At<Source>>,
     pub(crate) tls_version: Option<At<String>>,
+}
+
+/// Where certificates come from; the values in the order of their keys. They may hold a private key: never shown.
+pub(crate) enum Source {
+    File(Vec<String>),
+    Pem(Vec<String>),
+    Spire,
 }
 
 pub(crate) const TLS_KEYS: [&str; 9] = [
@@ -28,8 +38,6 @@ pub(crate) const SPIRE_KEYS: [&str; 5] = ["type", "socket_path", "target_spiffe_
 impl Tls {
     pub(crate) fn read(entry: &Block<'_>, warnings: &mut Vec<Warning>) -> Result<Self, ConfigError> {
         let block = entry.block("tls", Unknown::Ignored, &TLS_KEYS, warnings)?;
-        block.boolean("insecure_skip_verify")?;
-        block.boolean("include_system_ca_certs_pool")?;
         if let Some(reload) = block.node("reload_interval") {
             let reload = Block::open(reload, Unknown::Ignored, &["secs", "nanos"], warnings)?;
             reload.unsigned::<u64>("secs")?.ok_or_else(|| reload.missing("secs"))?;
@@ -39,10 +47,12 @@ impl Tls {
         if let Some(reload) = block.boolean("reload_client_ca_file")?.filter(|reload| reload.value) {
             reload.warn("has no effect", warnings);
         }
-        read_source(&block, "ca_source", &["path"], &["data"], warnings)?;
         Ok(Self {
             at: block.at(()),
             insecure: block.boolean("insecure")?,
+            insecure_skip_verify: block.boolean("insecure_skip_verify")?,
+            include_system_ca_certs_pool: block.boolean("include_system_ca_certs_pool")?,
+            ca_source: read_source(&block, "ca_source", &["path"], &["data"], warnings)?,
             source: read_source(&block, "source", &["cert", "key"], &["cert", "key"], warnings)?,
             client_ca: read_source(&block, "client_ca", &["path"], &["data"], warnings)?,
             tls_version: block.text("tls_version")?,
@@ -65,7 +75,7 @@ fn read_source(
     file_keys: &[&str],
     pem_keys: &[&str],
     warnings: &mut Vec<Warning>,
-) -> Result<Option<At<()>>, ConfigError> {
+) -> Result<Option<At<Source>>, ConfigError> {
     let Some(node) = tls.node(key) else { return Ok(None) };
     let any = Block::open(node.clone(), Unknown::Ignored, &[], &mut Vec::new())?;
     let kinds = [("file", Kind::File), ("pem", Kind::Pem), ("spire", Kind::Spire), ("none", Kind::None)];
@@ -78,16 +88,21 @@ fn read_source(
     };
     let with_type: Vec<&str> = ["type"].into_iter().chain(keys.iter().copied()).collect();
     let block = Block::open(node, Unknown::Ignored, &with_type, warnings)?;
+    let mut values = Vec::new();
     match kind.value {
         Kind::File | Kind::Pem => {
             for key in keys {
-                block.secret(key)?.ok_or_else(|| block.missing(key))?;
+                values.push(block.secret(key)?.ok_or_else(|| block.missing(key))?.value);
             }
         }
         Kind::Spire => check_spire(&block)?,
         Kind::None => return Ok(None),
     }
-    Ok(Some(block.at(())))
+    Ok(Some(block.at(match kind.value {
+        Kind::File => Source::File(values),
+        Kind::Pem => Source::Pem(values),
+        Kind::Spire | Kind::None => Source::Spire,
+    })))
 }
 
 pub(crate) fn check_spire(block: &Block<'_>) -> Result<(), ConfigError> {

@@ -196,7 +196,8 @@ impl AppBuilder {
     ///
     /// Errors: see [`ConnectError`]; later losses of the connection are healed in the background.
     pub async fn connect(self, config: ConnectConfig) -> Result<App, ConnectError> {
-        let identity = Identity { link_id: random::uuid()?, node_id: format!("app-{}", random::uuid()?) };
+        let link_id = config.link_id.clone().map_or_else(random::uuid, Ok)?;
+        let identity = Identity { link_id, node_id: format!("app-{}", random::uuid()?) };
         let clock = Clock;
         let mut endpoint = self.endpoint(clock.now())?;
         let connection = link::connect(&config, &identity).await?;

@@ -157,7 +157,8 @@ pub(super) async fn upgrade(
     socket: Box<dyn Io>,
 ) -> Result<(Receiver, Sender), ConnectError> {
     let mut request = url.into_client_request().map_err(web_error)?;
-    for (name, value) in &config.headers {
+    let origin = config.origin.iter().map(|origin| ("origin".to_owned(), origin.clone()));
+    for (name, value) in config.headers.iter().cloned().chain(origin) {
         let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
             return Err(ConnectError::Http(format!("header {name:?} cannot be sent")));
         };

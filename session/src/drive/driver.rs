@@ -15,6 +15,7 @@ use crate::endpoint::{AppEvent, SessionId};
 use crate::error::SessionError;
 use crate::message::Now;
 use crate::name::Name;
+use crate::random;
 use crate::session::Event;
 use crate::store::{Store, StoreError};
 
@@ -52,7 +53,10 @@ pub(super) async fn drive(
         connection = match connect_again(&shared, &config, &identity, &mut store).await {
             Ok(Some(connection)) => connection,
             Ok(None) => break SessionError::Closed,
-            Err(error) => break SessionError::Store(error),
+            Err(error) => {
+                tracing::error!(%error, "given up");
+                break error;
+            }
         };
         tracing::info!(endpoint = config.endpoint, "connected again");
     };
@@ -75,14 +79,21 @@ pub(super) async fn drive(
 }
 
 /// Tries until there is a connection; `None` when nobody wants it any more.
+///
+/// Errors: no more attempts are to be made; the store.
 async fn connect_again(
     shared: &Arc<Shared>,
     config: &ConnectConfig,
     identity: &Identity,
     store: &mut Option<Store>,
-) -> Result<Option<(Incoming, Outgoing)>, StoreError> {
-    let mut backoff = config.backoff_min;
+) -> Result<Option<(Incoming, Outgoing)>, SessionError> {
+    let mut attempt = 0;
     loop {
+        attempt += 1;
+        let jitter = random::word().map_or(0.5, |word| f64::from((word >> 32) as u32) / f64::from(u32::MAX));
+        let Some(backoff) = config.reconnect.delay(attempt, jitter) else {
+            return Err(SessionError::NodeGone { endpoint: config.endpoint.clone(), attempts: attempt - 1 });
+        };
         // Time goes on without a connection: sessions give up what they have to.
         let pause = sleep(backoff);
         tokio::pin!(pause);
@@ -102,7 +113,6 @@ async fn connect_again(
             Ok(connection) => return Ok(Some(connection)),
             Err(error) => tracing::debug!(%error, "not yet"),
         }
-        backoff = (backoff * 2).min(config.backoff_max);
     }
 }
 

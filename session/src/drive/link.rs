@@ -8,9 +8,10 @@ use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
 use slimline_wire::name::ConnType;
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::carrier::{Io, PREFIX_OCTETS, Receiver, Sender, http_error, upgrade};
+use super::config::{Keepalive, authority_of};
 use super::socket::Target;
 use super::{ConnectConfig, ConnectError};
 use crate::message::VERSION;
@@ -43,8 +44,9 @@ pub(super) struct Outgoing {
 pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Result<(Incoming, Outgoing), ConnectError> {
     let target = Target::read(&config.endpoint)?;
     let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
-    let socket =
-        within(config, "connecting", target.connect()).await?.map_err(|error| unreachable(error.to_string()))?;
+    let socket = within(config, "connecting", target.connect(config.keepalive.map(|keepalive| keepalive.tcp)))
+        .await?
+        .map_err(|error| unreachable(error.to_string()))?;
     let socket: Box<dyn Io> = if target.is_secure() {
         let (connector, name) = (config.tls.connector(!target.is_web())?, config.tls.name(target.authority())?);
         let secured = within(config, "the TLS handshake", connector.connect(name, socket)).await?;
@@ -75,14 +77,20 @@ async fn open(
         .initial_connection_window_size(TRANSPORT_WINDOW)
         .max_header_list_size(16_384)
         .enable_push(false);
-    let (requests, connection) =
+    let (requests, mut connection) =
         within(config, "the HTTP/2 preface", builder.handshake::<_, Bytes>(socket)).await?.map_err(http_error)?;
+    let pings = connection.ping_pong().zip(config.keepalive);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            },
+            // Dropping the connection ends its stream: whoever reads from it is told.
+            () = unanswered(pings) => tracing::warn!("no answer to a ping: connection given up"),
         }
     });
-    let mut request = http::Request::post(format!("{}://{}{OPEN_CHANNEL_PATH}", target.scheme(), target.authority()))
+    let authority = config.origin.as_deref().map_or(target.authority(), authority_of);
+    let mut request = http::Request::post(format!("{}://{authority}{OPEN_CHANNEL_PATH}", target.scheme()))
         .header("te", "trailers")
         .header("content-type", "application/grpc")
         .header("user-agent", concat!("slimline/", env!("CARGO_PKG_VERSION")));
@@ -97,6 +105,19 @@ async fn open(
         return Err(ConnectError::Refused { status: response.status().as_u16() });
     }
     Ok((Receiver::grpc(response.into_body()), Sender::Grpc(stream)))
+}
+
+/// Pings the peer from time to time; returns when one stays without answer.
+async fn unanswered(pings: Option<(h2::PingPong, Keepalive)>) {
+    let Some((mut pings, keepalive)) = pings else { return std::future::pending().await };
+    loop {
+        sleep(keepalive.http2).await;
+        match timeout(keepalive.timeout, pings.ping(h2::Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return std::future::pending().await, // the connection ends by itself
+            Err(_) => return,
+        }
+    }
 }
 
 async fn negotiate(

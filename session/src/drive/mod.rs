@@ -2,6 +2,7 @@
 
 mod app;
 mod carrier;
+mod config;
 mod driver;
 mod handle;
 mod link;
@@ -9,60 +10,23 @@ mod socket;
 mod tls;
 
 pub use app::{App, AppBuilder};
+pub use config::{ConnectConfig, Keepalive, Reconnect};
 pub use handle::{Publication, SessionHandle};
-pub use tls::TlsConfig;
+pub use slimline_config::Backoff;
+pub use tls::{TlsConfig, TlsVersion};
 
 use std::time::Duration;
 
 use crate::error::{IdentityError, NameError, SessionError};
 use crate::store::StoreError;
 
-/// Where the node is and how long to try.
-#[derive(Clone, Debug)]
-pub struct ConnectConfig {
-    /// `http://host:port`, `https://host:port`, `ws://host:port/path`, `wss://…`, `host:port`, or `unix:///path`.
-    pub endpoint: String,
-    /// Whether the node must agree on a MAC key; as strict as nodes are by default.
-    pub require_header_mac: bool,
-    /// How long each step of connecting may take.
-    pub step_timeout: Duration,
-    /// Wait before the first reconnect; doubled for each further one.
-    pub backoff_min: Duration,
-    /// Wait between reconnects at most.
-    pub backoff_max: Duration,
-    /// For `https://` and `wss://`: whom to trust, who we are.
-    pub tls: TlsConfig,
-    /// Headers for the node's gate, such as `authorization`.
-    pub headers: Vec<(String, String)>,
-}
-
-impl ConnectConfig {
-    /// The defaults for an endpoint.
-    #[must_use]
-    pub fn new(endpoint: &str) -> Self {
-        Self {
-            endpoint: endpoint.to_owned(),
-            require_header_mac: true,
-            step_timeout: Duration::from_secs(5),
-            backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
-            tls: TlsConfig::default(),
-            headers: Vec::new(),
-        }
-    }
-
-    /// Also talk to nodes that run without header MAC.
-    #[must_use]
-    pub fn lax(mut self) -> Self {
-        self.require_header_mac = false;
-        self
-    }
-}
-
 /// Why there is no connection, or no application on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The configuration was refused: where, which key, why.
+    #[error("{0}")]
+    Config(String),
     /// The endpoint cannot be read.
     #[error("endpoint {0:?}: write http://host:port (or https, ws, wss) or unix:///path")]
     Endpoint(String),

@@ -6,7 +6,9 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -21,8 +23,8 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn read(endpoint: &str) -> Result<Self, ConnectError> {
-        if let Some(path) = endpoint.strip_prefix("unix://") {
-            return Ok(Self::Unix(path.to_owned()));
+        if let Some(path) = endpoint.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.strip_prefix("//").unwrap_or(path).to_owned()));
         }
         let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
         let (secure, web) = match scheme {
@@ -60,11 +62,15 @@ impl Target {
         }
     }
 
-    pub(super) async fn connect(&self) -> io::Result<Socket> {
+    /// `keepalive`: how long the connection may be idle before the kernel probes it.
+    pub(super) async fn connect(&self, keepalive: Option<Duration>) -> io::Result<Socket> {
         match self {
             Self::Tcp { authority, .. } => {
                 let stream = TcpStream::connect(authority.as_str()).await?;
                 stream.set_nodelay(true)?;
+                if let Some(idle) = keepalive {
+                    socket2::SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+                }
                 Ok(Socket::Tcp(stream))
             }
             Self::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),

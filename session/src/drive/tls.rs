@@ -6,7 +6,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::ConnectError;
 
@@ -15,10 +16,34 @@ use super::ConnectError;
 pub struct TlsConfig {
     /// Certificates (PEM) of the authorities to trust; the system's without them.
     pub authorities_pem: Option<Vec<u8>>,
+    /// Trust the system's authorities beside those.
+    pub system_authorities: bool,
     /// Our certificate chain and key (PEM), where the node asks for them.
     pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
     /// The name the node's certificate has to carry, if not the endpoint's host.
     pub server_name: Option<String>,
+    /// This version and no other; 1.2 and 1.3 without it.
+    pub version: Option<TlsVersion>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2.
+    Tls12,
+    /// 1.3.
+    Tls13,
+}
+
+impl TlsVersion {
+    fn list(wanted: Option<Self>) -> &'static [&'static SupportedProtocolVersion] {
+        const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+        match wanted {
+            None => BOTH,
+            Some(Self::Tls13) => &BOTH[..1],
+            Some(Self::Tls12) => &BOTH[1..],
+        }
+    }
 }
 
 impl std::fmt::Debug for TlsConfig {
@@ -41,14 +66,15 @@ impl TlsConfig {
                 let certificate = certificate.map_err(|_| refused("the authorities are not PEM certificates"))?;
                 roots.add(certificate).map_err(|_| refused("an authority's certificate cannot be used"))?;
             }
-        } else {
+        }
+        if self.system_authorities || self.authorities_pem.is_none() {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         if roots.is_empty() {
             return Err(refused("no authority to trust: give a CA certificate"));
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(TlsVersion::list(self.version))
             .map_err(|error| ConnectError::Tls(error.to_string()))?
             .with_root_certificates(roots);
         let mut config = match &self.client_pem {
