@@ -12,7 +12,7 @@ use crate::engine::epoll::Epoll;
 use crate::engine::{Arrival, Door, Outbox};
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
-use crate::payload::{Kind, Stamp};
+use crate::payload::{Kind, Stamp, mix};
 use crate::process::Usage;
 use crate::record::Recorder;
 use crate::scenario::Plan;
@@ -77,8 +77,47 @@ struct Churn<'a> {
     measuring: bool,
 }
 
-/// Runs churn on the calling thread: one is enough to keep a node's control road busy.
+/// Runs churn, the visitors spread over the plan's threads.
 pub(crate) fn run(plan: &Plan, names: Names) -> Result<Churned> {
+    let node = || plan.node_pid.and_then(Usage::read);
+    let node_rss_before_octets = node().map_or(0, |usage| usage.rss_octets);
+    let threads = plan.threads.min(plan.pubs);
+    let found = std::thread::scope(|scope| -> Result<Vec<Churned>> {
+        let running: Vec<_> = (0..threads)
+            .map(|index| {
+                let visitors = plan.pubs / threads + u32::from(index < plan.pubs % threads);
+                // Threads share nothing, so neither do their names.
+                let names = Names { run: names.run ^ mix(u64::from(index)) as u32 };
+                scope.spawn(move || {
+                    if let Some(&cpu) = plan.pin.get(index as usize) {
+                        crate::machine::pin(cpu)?;
+                    }
+                    run_thread(&Plan { pubs: visitors, ..plan.clone() }, names)
+                })
+            })
+            .collect();
+        let joined = running.into_iter().map(|thread| {
+            thread.join().map_err(|_| BenchError::Plan("a generator thread panicked (see above)".into()))?
+        });
+        joined.collect()
+    })?;
+    let mut sum = Churned { node_rss_before_octets, ..Churned::default() };
+    for (index, one) in found.into_iter().enumerate() {
+        sum.seconds = sum.seconds.max(one.seconds);
+        sum.cycles += one.cycles;
+        sum.whole.merge(&one.whole);
+        sum.subscribed.merge(&one.subscribed);
+        sum.faults.merge(&one.faults);
+        if index == 0 {
+            // Each has read the usage of whole processes, over the same span but for milliseconds.
+            (sum.node, sum.generator) = (one.node, one.generator);
+        }
+    }
+    Ok(sum)
+}
+
+/// One thread's share.
+fn run_thread(plan: &Plan, names: Names) -> Result<Churned> {
     let refused = |error| BenchError::Connect { endpoint: plan.endpoint.clone(), error };
     let address = plan.endpoint.to_socket_addrs().map_err(refused)?.next();
     let address = address.ok_or_else(|| BenchError::Plan(format!("--node {}: no such address", plan.endpoint)))?;
@@ -95,7 +134,6 @@ pub(crate) fn run(plan: &Plan, names: Names) -> Result<Churned> {
         found: Churned::default(),
         measuring: false,
     };
-    churn.found.node_rss_before_octets = plan.node_pid.and_then(Usage::read).map_or(0, |usage| usage.rss_octets);
     for slot in 0..=plan.pubs {
         let visitor = churn.arrive(slot)?;
         churn.visitors.push(visitor);
@@ -129,6 +167,8 @@ impl Churn<'_> {
             run: self.names.run,
             connection: index,
             verify_one_in: 1,
+            tls: self.plan.tls.clone(),
+            authorization: self.plan.authorization.clone(),
             no_mac: false,
         };
         let client =
@@ -262,7 +302,8 @@ impl Churn<'_> {
         for slot in 0..=self.plan.pubs {
             let visitor = &self.visitors[slot as usize];
             if visitor.since.elapsed() < FORGOTTEN || slot == GREETER {
-                if !visitor.out.is_empty() && !visitor.out.blocked {
+                let waits = !visitor.out.is_empty() || visitor.client.unsealed() > 0;
+                if waits && !visitor.out.blocked {
                     self.flush(slot)?;
                 }
                 continue;
@@ -283,7 +324,7 @@ impl Churn<'_> {
 
     fn flush(&mut self, slot: u32) -> Result<()> {
         let visitor = &mut self.visitors[slot as usize];
-        visitor.client.seal();
+        visitor.client.seal(&mut visitor.out.octets).map_err(BenchError::Plan)?;
         self.door.send(slot, &mut visitor.out).map_err(BenchError::system("send"))
     }
 }

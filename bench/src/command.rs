@@ -78,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
+    arguments.outputs.check()?;
     let mut cases = Vec::new();
     let (command, title, options) = match arguments.action {
         Action::Throughput(options) => (Command::Throughput, None, options),

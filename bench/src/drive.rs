@@ -1,5 +1,6 @@
 //! One measurement from start to end: workers are started, led through their stages, sampled, and their books balanced.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::engine::glommio::Glommio;
 use crate::engine::uring::Uring;
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
+use crate::node_stats::NodeStats;
 use crate::payload::mix;
 use crate::process::Usage;
 use crate::progress::Progress;
@@ -28,6 +30,10 @@ const STALL: Duration = Duration::from_secs(15);
 /// How long a drain without arrivals is waited for: what has not come by then is lost. Long, because on a busy machine
 /// a node that merely waits for a CPU must not be blamed.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often a counted run is looked at, and how long its last deliveries may stand still before it ends without them.
+const COUNTED_LOOK_NS: u64 = 1_000_000;
+const COUNTED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The run at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -60,6 +66,8 @@ pub(crate) struct Outcome {
     /// Share of the measured time the busiest generator thread was on a CPU.
     pub(crate) generator_busy: f64,
     pub(crate) faults: Faults,
+    /// What the node says it dropped, by reason; `None` without its stats socket.
+    pub(crate) node_drops: Option<BTreeMap<String, u64>>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) connections: u64,
     pub(crate) connect_seconds: f64,
@@ -117,6 +125,7 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
     let progress = Progress::new(label);
     let node_rss = || plan.node_pid.and_then(Usage::read).map_or(0, |usage| usage.rss_octets);
     let node_rss_before_octets = node_rss();
+    let stats_before = plan.node_stats.as_deref().map(NodeStats::read).transpose()?;
 
     let (outcome, mut leavings) = thread::scope(|scope| -> Result<_> {
         let workers: Vec<_> = (0..plan.threads as usize)
@@ -145,7 +154,7 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
     })?;
     progress.finish();
     if let Some(failure) = shared.take_failure() {
-        return Err(failure);
+        return Err(with_fate(failure, plan));
     }
     let mut outcome = outcome?;
     outcome.node_rss_before_octets = node_rss_before_octets;
@@ -155,7 +164,24 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
         outcome.unsent += worker.unsent;
     }
     outcome.faults = worker::balance(&mut leavings, plan.copies());
+    if let (Some(socket), Some(before)) = (&plan.node_stats, stats_before) {
+        outcome.node_drops = Some(NodeStats::read(socket)?.since(&before));
+    }
     Ok(outcome)
+}
+
+/// An ended connection means something else when the node's process is gone too.
+fn with_fate(error: BenchError, plan: &Plan) -> BenchError {
+    match error {
+        BenchError::Ended { connection, stage, reason } if plan.node_pid.is_some_and(crate::process::is_gone) => {
+            BenchError::Ended {
+                connection,
+                stage,
+                reason: format!("{reason}; the node's process has ended: see its log"),
+            }
+        }
+        other => other,
+    }
 }
 
 fn start_worker(plan: &Plan, shared: &Shared, index: usize, names: Names) -> Result<Leavings> {
@@ -242,17 +268,18 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
 
     let (mut samples, mut latencies) = (Vec::new(), Recorder::default());
     let mut last = before;
+    let mut counted = Counted::default();
     loop {
         let next = shared.now_ns() + SAMPLE.as_nanos() as u64;
-        let counted_out = plan.count.is_some() && shared.all(|w| &w.finished);
+        let counted_out = plan.count.is_some() && counted.is_out(plan, shared);
         if shared.now_ns() >= to_ns || shared.stage() != Stage::Measure || counted_out {
             break;
         }
         sleep_until(
             shared,
-            if plan.count.is_some() { next.min(shared.now_ns() + 10_000_000) } else { next.min(to_ns) },
+            if plan.count.is_some() { next.min(shared.now_ns() + COUNTED_LOOK_NS) } else { next.min(to_ns) },
         );
-        if plan.count.is_some() && last.at.elapsed() < SAMPLE && !shared.all(|w| &w.finished) {
+        if plan.count.is_some() && last.at.elapsed() < SAMPLE && !counted.is_out(plan, shared) {
             continue;
         }
         let mark = Mark::take(plan, shared);
@@ -291,6 +318,7 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
         generator: after.generator - before.generator,
         generator_busy: busiest as f64 / 1e9 / seconds,
         faults: Faults::default(),
+        node_drops: None,
         samples,
         connections,
         connect_seconds: connected.as_secs_f64(),
@@ -298,6 +326,29 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
         subscribe_seconds: subscribed.as_secs_f64(),
         variants: crate::publisher::variants(plan),
     })
+}
+
+/// The end of a counted run: everything sent, and delivered or given up.
+#[derive(Default)]
+struct Counted {
+    delivered: u64,
+    moved: Option<Instant>,
+}
+
+impl Counted {
+    fn is_out(&mut self, plan: &Plan, shared: &Shared) -> bool {
+        if !shared.all(|w| &w.finished) {
+            return false;
+        }
+        let delivered = shared.sum(|w| &w.delivered);
+        let moved = *self.moved.get_or_insert_with(Instant::now);
+        if delivered > self.delivered {
+            (self.delivered, self.moved) = (delivered, Some(Instant::now()));
+        } else if moved.elapsed() > COUNTED_PATIENCE {
+            return true; // the drain waits for the rest
+        }
+        delivered >= shared.sum(|w| &w.sent) * u64::from(plan.copies())
+    }
 }
 
 /// Sleeps to a moment of the run, in steps, so that a failure ends it.

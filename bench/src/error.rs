@@ -12,6 +12,9 @@ pub(crate) enum BenchError {
     /// The peer hung up or answered something that is not this protocol.
     #[error("{endpoint} does not speak the expected protocol ({peer}): {reason}")]
     Protocol { endpoint: String, peer: &'static str, reason: String },
+    /// It speaks the protocol and did not let us in, or we did not trust it.
+    #[error("{endpoint}: {reason}")]
+    Refused { endpoint: String, reason: String },
     /// Negotiation, a subscription or a phase did not finish in time.
     #[error("{what} did not finish within {seconds} s: {done} of {wanted} done{hint}")]
     Deadline { what: &'static str, seconds: u64, done: u64, wanted: u64, hint: &'static str },

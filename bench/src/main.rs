@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod ledger;
 mod machine;
+mod node_stats;
 mod pace;
 mod payload;
 mod process;

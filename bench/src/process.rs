@@ -66,6 +66,12 @@ impl Sub for Usage {
     }
 }
 
+/// Whether a process has ended, be it that nobody has asked for its exit code yet.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    let dead = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, dead)
+}
+
 /// The command name and executable of a process, for the report.
 pub(crate) fn describe(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -89,5 +95,6 @@ mod tests {
         assert!(used.cpu_ns > 1_000_000, "{used:?}");
         assert!(used.rss_octets > 100_000);
         assert!(Usage::read(u32::MAX - 1).is_none());
+        assert!(is_gone(u32::MAX - 1) && !is_gone(pid));
     }
 }

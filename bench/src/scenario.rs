@@ -1,12 +1,13 @@
 //! What to run: options as written on the command line or in a scenario file, and the checked plan made of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::client::tls::Security;
 use crate::error::{BenchError, Result};
 use crate::pace::Arrivals;
 use crate::payload::Stamp;
@@ -95,7 +96,8 @@ pub(crate) enum EngineKind {
     Glommio,
 }
 
-/// Sizes of payloads: `256`, `64-1024` (uniform) or `64:70,1024:25,16384:5` (weighted).
+/// Sizes of payloads: `256`, `64-1024` (uniform) or `64:70,1024:25,16384:5` (weighted); with `mls:` before it, what the
+/// application says, which travels in an MLS message of a two-party session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sizes {
     /// Always the same.
@@ -153,10 +155,27 @@ impl Sizes {
     }
 }
 
+impl Sizes {
+    /// Every size `by` octets larger.
+    fn grown(self, by: u32) -> Self {
+        match self {
+            Self::Fixed(size) => Self::Fixed(size.saturating_add(by)),
+            Self::Range(low, high) => Self::Range(low.saturating_add(by), high.saturating_add(by)),
+            Self::Mix(mix) => {
+                Self::Mix(mix.into_iter().map(|(size, weight)| (size.saturating_add(by), weight)).collect())
+            }
+        }
+    }
+}
+
 impl FromStr for Sizes {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (text, more) = match text.strip_prefix("mls:") {
+            Some(text) => (text, MLS_OCTETS),
+            None => (text, 0),
+        };
         let number = |text: &str| text.trim().parse::<u32>().map_err(|e| format!("`{text}` is not a size: {e}"));
         let sizes = if text.contains(':') {
             let mix = text
@@ -166,8 +185,10 @@ impl FromStr for Sizes {
                     Ok((number(size)?, number(weight)?))
                 })
                 .collect::<std::result::Result<Vec<_>, String>>()?;
-            if mix.iter().all(|&(_, weight)| weight == 0) {
-                return Err("every weight is 0".into());
+            // The sum is drawn from as one number.
+            let total: u64 = mix.iter().map(|&(_, weight)| u64::from(weight)).sum();
+            if total == 0 || total > u64::from(u32::MAX) {
+                return Err(format!("the weights add up to {total}"));
             }
             Self::Mix(mix)
         } else if let Some((low, high)) = text.split_once('-') {
@@ -180,6 +201,7 @@ impl FromStr for Sizes {
         {
             return Err(format!("{low} is more than {high}"));
         }
+        let sizes = sizes.grown(more);
         if (sizes.min() as usize) < Stamp::OCTETS {
             return Err(format!("a payload holds at least its {} octet stamp", Stamp::OCTETS));
         }
@@ -213,7 +235,7 @@ pub(crate) struct Options {
     /// Which name a publisher addresses (default: pair)
     #[arg(long)]
     pub(crate) spread: Option<Spread>,
-    /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5 (default: 256)
+    /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5; mls:256 is as large as 256 octets become under MLS (default: 256)
     #[arg(long)]
     pub(crate) payload: Option<String>,
     /// Octets of the identity token in every header (default: 229)
@@ -240,6 +262,9 @@ pub(crate) struct Options {
     /// Stop after this many messages instead of a duration (ping-pong: round trips)
     #[arg(long)]
     pub(crate) count: Option<u64>,
+    /// Generator threads: as many as keep each at this many connections or fewer
+    #[arg(long, value_name = "COUNT", conflicts_with = "threads")]
+    pub(crate) connections_per_thread: Option<u32>,
     /// Generator threads (default: 1 up to 3 CPUs, else half of them)
     #[arg(long)]
     pub(crate) threads: Option<u32>,
@@ -279,6 +304,26 @@ pub(crate) struct Options {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) acks: bool,
+    /// Speak TLS
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tls: bool,
+    /// TLS: authorities to trust, a PEM file (default: the system's)
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub(crate) ca_source: Option<PathBuf>,
+    /// TLS: take any certificate
+    #[arg(long, requires = "tls", conflicts_with = "ca_source")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) insecure_skip_verify: bool,
+    /// TLS: the name the node's certificate carries (default: the host of --node)
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub(crate) server_name: Option<String>,
+    /// A file with USERNAME:PASSWORD, for a node with `auth: basic`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) basic_auth: Option<PathBuf>,
+    /// The node's stats socket, for what it dropped and why
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) node_stats: Option<PathBuf>,
     /// The node's process, for its CPU time and memory
     #[arg(long, value_name = "PID")]
     pub(crate) node_pid: Option<u32>,
@@ -324,7 +369,12 @@ impl Scenario {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| BenchError::Scenario { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-        toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end().replace('\n', "\n  ")))
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            // What is known is in the help; a line that lists forty keys hides the one that is wrong.
+            let message = error.message().split(", expected").next().unwrap_or_default().replace("field", "key");
+            wrong(format!("line {line}: {message} (`slimload run --help` names the keys)"))
+        })
     }
 }
 
@@ -349,7 +399,13 @@ impl Options {
             duration: self.duration.or(below.duration),
             warmup: self.warmup.or(below.warmup),
             count: self.count.or(below.count),
-            threads: self.threads.or(below.threads),
+            // Both say how many threads: what is said here takes the place of either.
+            connections_per_thread: self.connections_per_thread.or(if self.threads.is_some() {
+                None
+            } else {
+                below.connections_per_thread
+            }),
+            threads: self.threads.or(if self.connections_per_thread.is_some() { None } else { below.threads }),
             pin: self.pin.or(below.pin),
             engine: self.engine.or(below.engine),
             seed: self.seed.or(below.seed),
@@ -360,12 +416,64 @@ impl Options {
             nagle: self.nagle || below.nagle,
             spin: self.spin || below.spin,
             acks: self.acks || below.acks,
+            tls: self.tls || below.tls,
+            ca_source: self.ca_source.or(below.ca_source),
+            insecure_skip_verify: self.insecure_skip_verify || below.insecure_skip_verify,
+            server_name: self.server_name.or(below.server_name),
+            basic_auth: self.basic_auth.or(below.basic_auth),
+            node_stats: self.node_stats.or(below.node_stats),
             node_pid: self.node_pid.or(below.node_pid),
             connections: self.connections.or(below.connections),
             hold_us: self.hold_us.or(below.hold_us),
             repeats: self.repeats.or(below.repeats),
         }
     }
+}
+
+/// TLS and the `authorization` header, as the options want them.
+fn credentials(options: &Options, endpoint: &str) -> Result<(Option<Security>, Option<String>)> {
+    let refuse = |reason: String| BenchError::Plan(reason);
+    let slim = options.peer.is_none_or(|peer| peer == Peer::Slim);
+    if !slim && (options.tls || options.basic_auth.is_some()) {
+        return Err(refuse("--tls and --basic-auth belong to --peer slim".into()));
+    }
+    if !options.tls && (options.ca_source.is_some() || options.insecure_skip_verify || options.server_name.is_some()) {
+        return Err(refuse("ca_source, insecure_skip_verify and server_name belong to tls".into()));
+    }
+    let tls = if options.tls {
+        let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+        let host = options.server_name.as_deref().unwrap_or(host);
+        Some(Security::new(host, options.ca_source.as_deref(), options.insecure_skip_verify).map_err(refuse)?)
+    } else {
+        None
+    };
+    let authorization = match &options.basic_auth {
+        None => None,
+        Some(path) => {
+            let wrong = |reason: String| BenchError::Plan(format!("--basic-auth {}: {reason}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+            let pair = text.trim_end_matches(['\r', '\n']);
+            if !pair.contains(':') {
+                return Err(wrong("it does not hold USERNAME:PASSWORD".into()));
+            }
+            Some(format!("Basic {}", base64(pair.as_bytes())))
+        }
+    };
+    Ok((tls, authorization))
+}
+
+/// Base64 with padding (RFC 4648 §4).
+fn base64(octets: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in octets.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, &octet| bits << 8 | u32::from(octet)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
 }
 
 /// A checked plan: every choice made, every impossibility refused.
@@ -399,6 +507,10 @@ pub(crate) struct Plan {
     pub(crate) nagle: bool,
     pub(crate) spin: bool,
     pub(crate) acks: bool,
+    pub(crate) tls: Option<Security>,
+    /// The `authorization` header's value.
+    pub(crate) authorization: Option<String>,
+    pub(crate) node_stats: Option<PathBuf>,
     pub(crate) node_pid: Option<u32>,
     pub(crate) connections: u32,
     pub(crate) hold: Duration,
@@ -407,6 +519,13 @@ pub(crate) struct Plan {
     pub(crate) options: Options,
 }
 
+/// Connections of `idle` that say nothing.
+const IDLE_CONNECTIONS: u32 = 1000;
+/// Generator threads there can be: a thread wakes others by a mask of this many.
+const THREADS_MAX: u32 = 64;
+/// What MLS adds to an application's octets: the ciphertext carries names and identity token once more, as authenticated
+/// data, beside group id, signature and tag (a text of 19 octets was seen to travel as 597).
+const MLS_OCTETS: u32 = 578;
 /// Octets of header and framing around a payload, about: what the default window is reckoned with.
 const OVERHEAD_OCTETS: f64 = 480.0;
 
@@ -447,11 +566,23 @@ impl Plan {
         let rates = o.rate.unwrap_or(if open_loop || command == Command::Idle { vec![1000.0] } else { vec![] });
         let load = o.load.unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        let threads = o.threads.unwrap_or(if cpus < 4 { 1 } else { cpus / 2 });
+        let idle = if command == Command::Idle { o.connections.unwrap_or(IDLE_CONNECTIONS) } else { 0 };
+        let threads = match (o.threads, o.connections_per_thread) {
+            (Some(threads), _) => threads,
+            (None, Some(0)) => return refuse("--connections-per-thread must be at least 1".into()),
+            (None, Some(each)) => {
+                (u64::from(pubs) + u64::from(subs) + u64::from(idle)).div_ceil(u64::from(each)) as u32
+            }
+            (None, None) if cpus < 4 => 1,
+            (None, None) => cpus / 2,
+        };
         let pin = o.pin.unwrap_or_default();
 
         if pubs == 0 || subs == 0 || names == 0 || threads == 0 || window == 0 {
             return refuse("publishers, subscribers, names, threads and window must be at least 1".into());
+        }
+        if threads > THREADS_MAX {
+            return refuse(format!("{threads} generator threads: at most {THREADS_MAX}"));
         }
         if sizes.max() as usize > 4 * 1024 * 1024 - 4096 {
             return refuse("--payload: with its header the message would pass SLIM's 4 MiB limit".into());
@@ -491,6 +622,11 @@ impl Plan {
         if command != Command::Pingpong && o.acks {
             return refuse("--acks belongs to pingpong".into());
         }
+        let endpoint = o.node.unwrap_or_else(|| "127.0.0.1:46357".into());
+        let (tls, authorization) = credentials(&options, &endpoint)?;
+        if let Some(socket) = &o.node_stats {
+            crate::node_stats::NodeStats::read(socket)?;
+        }
         let engine = o.engine.unwrap_or(EngineKind::Epoll);
         if engine != EngineKind::Epoll && (o.acks || command == Command::Churn) {
             return refuse(format!(
@@ -513,7 +649,7 @@ impl Plan {
         }
         let plan = Self {
             command,
-            endpoint: o.node.unwrap_or_else(|| "127.0.0.1:46357".into()),
+            endpoint,
             peer: o.peer.unwrap_or(Peer::Slim),
             pubs,
             subs,
@@ -540,8 +676,11 @@ impl Plan {
             nagle: o.nagle,
             spin: o.spin,
             acks: o.acks,
+            tls,
+            authorization,
+            node_stats: o.node_stats,
             node_pid: o.node_pid,
-            connections: o.connections.unwrap_or(1000),
+            connections: o.connections.unwrap_or(IDLE_CONNECTIONS),
             hold: Duration::from_micros(o.hold_us.unwrap_or(10_000)),
             repeats: o.repeats.unwrap_or(if command == Command::Capacity { 3 } else { 1 }).max(1),
             options,
@@ -581,9 +720,13 @@ mod tests {
         assert_eq!("256".parse(), Ok(Sizes::Fixed(256)));
         assert_eq!("64-1024".parse(), Ok(Sizes::Range(64, 1024)));
         assert_eq!("64:70,1024:30".parse(), Ok(Sizes::Mix(vec![(64, 70), (1024, 30)])));
-        for bad in ["", "8", "x", "1024-64", "64:0", "64:x", "64-"] {
+        for bad in ["", "8", "x", "1024-64", "64:0", "64:x", "64-", "mls:", "mls:x", "64:4294967295,65:1"] {
             assert!(bad.parse::<Sizes>().is_err(), "{bad}");
         }
+        assert_eq!("mls:256".parse(), Ok(Sizes::Fixed(834)));
+        assert_eq!("mls:19".parse(), Ok(Sizes::Fixed(597)), "as recorded");
+        assert_eq!("mls:16:1,1024:3".parse(), Ok(Sizes::Mix(vec![(594, 1), (1602, 3)])));
+        assert_eq!("mls:0-100".parse(), Ok(Sizes::Range(578, 678)));
         let mix: Sizes = "64:1,1024:3".parse().unwrap();
         assert!((mix.mean() - 784.0).abs() < 1e-9);
     }
@@ -594,6 +737,27 @@ mod tests {
         let error = toml::from_str::<Scenario>(text).unwrap_err().to_string();
         assert!(error.contains("threds"), "{error}");
         assert!(toml::from_str::<Scenario>("title = \"t\"\ncommand = \"sprint\"\n").is_err());
+    }
+
+    #[test]
+    fn base64_as_the_rfc_has_it() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn connections_make_threads() {
+        let threads = |pubs, subs, each| {
+            let mut options = Options { connections_per_thread: Some(each), ..Options::default() };
+            (options.pubs, options.subs) = (Some(pubs), Some(subs));
+            Plan::check(Command::Throughput, options).map(|plan| plan.threads)
+        };
+        assert_eq!(threads(8, 8, 4).unwrap(), 4);
+        assert_eq!(threads(8, 8, 5).unwrap(), 4);
+        assert_eq!(threads(8, 8, 100).unwrap(), 1);
+        assert!(threads(8, 8, 0).is_err());
+        assert!(threads(64, 64, 1).unwrap_err().to_string().contains("at most 64"));
     }
 
     #[test]

@@ -28,6 +28,8 @@ const SPIN_NS: u64 = 60_000;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Payloads above this have their filler compared one time in sixteen.
 const FILLER_ALWAYS_OCTETS: usize = 1024;
+/// What an end without a word may mean, before a connection was ready.
+const CLOSED: &str = "closed by the node";
 /// How often latencies are handed to the coordinator.
 const HAND_OVER_NS: u64 = 500_000_000;
 
@@ -173,6 +175,8 @@ impl<'a, D: Door> Worker<'a, D> {
                 connection: number,
                 verify_one_in: plan.verify_one_in.max(1),
                 no_mac: plan.no_mac,
+                tls: plan.tls.clone(),
+                authorization: plan.authorization.clone(),
             };
             let mut out = Outbox::default();
             let group = part.publisher.map_or(part.subscriber, |p| p) % plan.names.max(1);
@@ -255,20 +259,20 @@ impl<'a, D: Door> Worker<'a, D> {
             match arrival {
                 Arrival::Writable => {
                     link.out.blocked = false;
-                    link.dirty |= !link.out.is_empty();
+                    link.dirty |= !link.out.is_empty() || link.client.unsealed() > 0;
                 }
                 Arrival::Octets(octets) => {
                     let Link { client, out, receiver, .. } = link;
                     let read = client.receive(now, octets, &mut out.octets, &mut |happening| {
                         receiver.take(tallies, happening, now_ns);
                     });
-                    link.dirty |= !link.out.is_empty();
+                    link.dirty |= !link.out.is_empty() || link.client.unsealed() > 0;
                     if let Err(reason) = read {
                         failure.get_or_insert_with(|| ended(plan, shared, link.number, link.receiver.ready, reason));
                     }
                 }
                 Arrival::Ended(error) => {
-                    let reason = error.map_or_else(|| "closed by the node".into(), |e| e.to_string());
+                    let reason = error.map_or_else(|| CLOSED.into(), |e| e.to_string());
                     failure.get_or_insert_with(|| ended(plan, shared, link.number, link.receiver.ready, reason));
                 }
             }
@@ -345,7 +349,7 @@ impl<'a, D: Door> Worker<'a, D> {
                     let seed = self.plan.seed ^ mix(u64::from(publisher.number));
                     publisher.pace = Some(Pace::new(rate, now_ns, phase, self.plan.arrivals, seed));
                 }
-                while out.len() < TURN_OCTETS
+                while out.len() + client.unsealed() < TURN_OCTETS
                     && let Some(due) = publisher.due(now_ns)
                 {
                     if !publisher.publish(client, due, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
@@ -361,7 +365,7 @@ impl<'a, D: Door> Worker<'a, D> {
                 next_ns = next_ns.min(publisher.next_due_ns().unwrap_or(u64::MAX));
                 continue;
             }
-            while out.len() < TURN_OCTETS && has_credit(publisher, self.plan, self.shared) {
+            while out.len() + client.unsealed() < TURN_OCTETS && has_credit(publisher, self.plan, self.shared) {
                 if !publisher.publish(client, now_ns, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
                     break;
                 }
@@ -371,7 +375,7 @@ impl<'a, D: Door> Worker<'a, D> {
                     break;
                 }
             }
-            more |= !out.blocked && out.len() >= TURN_OCTETS;
+            more |= !out.blocked && out.len() + client.unsealed() >= TURN_OCTETS;
         }
         if quota.is_some() && !unfinished && stage == Stage::Measure {
             self.shared.workers[self.index].0.finished.store(true, Ordering::Release);
@@ -402,7 +406,7 @@ impl<'a, D: Door> Worker<'a, D> {
                     publisher
                         .publish(&mut link.client, stamp.intended_ns, Kind::Ack, &mut link.out.octets)
                         .map_err(BenchError::Plan)?;
-                    link.client.seal();
+                    link.client.seal(&mut link.out.octets).map_err(BenchError::Plan)?;
                     self.door.send(slot as u32, &mut link.out).map_err(BenchError::system("send"))?;
                 }
                 if stamp.kind == Kind::Data {
@@ -421,7 +425,7 @@ impl<'a, D: Door> Worker<'a, D> {
             if !std::mem::take(&mut link.dirty) || link.out.blocked {
                 continue;
             }
-            link.client.seal();
+            link.client.seal(&mut link.out.octets).map_err(BenchError::Plan)?;
             self.door
                 .send(slot, &mut link.out)
                 .map_err(|error| ended(self.plan, self.shared, link.number, link.receiver.ready, error.to_string()))?;
@@ -475,6 +479,7 @@ impl<'a, D: Door> Worker<'a, D> {
     fn leave(&mut self) {
         for (slot, link) in (0..).zip(&mut self.links) {
             link.client.leave(&mut link.out.octets);
+            let _ = link.client.seal(&mut link.out.octets);
             link.out.blocked = false;
             let _ = self.door.send(slot, &mut link.out); // it may be gone already
             self.door.remove(slot);
@@ -499,10 +504,13 @@ impl<'a, D: Door> Worker<'a, D> {
 
 /// A connection's end as an error: before it was ready, the peer is likely something else.
 fn ended(plan: &Plan, shared: &Shared, number: u32, ready: bool, reason: String) -> BenchError {
-    if ready {
+    if !ready && (reason.starts_with("TLS") || reason.starts_with("401")) {
+        BenchError::Refused { endpoint: plan.endpoint.clone(), reason }
+    } else if ready {
         BenchError::Ended { connection: number, stage: shared.stage().name(), reason }
     } else {
-        BenchError::Protocol { endpoint: plan.endpoint.clone(), peer: plan.peer.name(), reason }
+        let hint = if reason == CLOSED && plan.tls.is_none() { " (does it want --tls?)" } else { "" };
+        BenchError::Protocol { endpoint: plan.endpoint.clone(), peer: plan.peer.name(), reason: reason + hint }
     }
 }
 

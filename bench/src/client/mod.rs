@@ -4,6 +4,7 @@ pub(crate) mod compose;
 pub(crate) mod nats;
 pub(crate) mod relay;
 pub(crate) mod slim;
+pub(crate) mod tls;
 
 use std::time::Instant;
 
@@ -45,11 +46,17 @@ pub(crate) struct Wanted<'a> {
 /// A header ready to be sent, as the peer's protocol has it: a signed SLIM header, or a subject.
 pub(crate) type Head<'a> = &'a [u8];
 
-/// A connection, by protocol.
-pub(crate) enum Client {
+/// What is spoken on a connection.
+enum Protocol {
     Slim(Box<slim::Slim>),
     Relay(relay::Relay),
     Nats(nats::Nats),
+}
+
+/// A connection: its protocol, inside TLS or not.
+pub(crate) struct Client {
+    protocol: Protocol,
+    tls: Option<Box<tls::Tls>>,
 }
 
 impl Client {
@@ -63,22 +70,28 @@ impl Client {
         group: u32,
         out: &mut Vec<u8>,
     ) -> Result<Self, String> {
-        Ok(match peer {
-            Peer::Slim => Self::Slim(Box::new(slim::Slim::start(settings, out)?)),
+        let mut tls = match &settings.tls {
+            Some(security) => Some(Box::new(tls::Tls::start(security, out)?)),
+            None => None,
+        };
+        let out = plain(&mut tls, out);
+        let protocol = match peer {
+            Peer::Slim => Protocol::Slim(Box::new(slim::Slim::start(settings, out)?)),
             Peer::Relay => {
                 relay::hello(publishes, group, out);
-                Self::Relay(relay::Relay::default())
+                Protocol::Relay(relay::Relay::default())
             }
             Peer::Nats => {
                 nats::Nats::start(out);
-                Self::Nats(nats::Nats::default())
+                Protocol::Nats(nats::Nats::default())
             }
-        })
+        };
+        Ok(Self { protocol, tls })
     }
 
     /// Whether it is ready without an answer.
     pub(crate) fn is_ready_at_once(&self) -> bool {
-        matches!(self, Self::Relay(_))
+        matches!(self.protocol, Protocol::Relay(_))
     }
 
     /// Takes what arrived; errors end the connection.
@@ -89,19 +102,20 @@ impl Client {
         out: &mut Vec<u8>,
         tell: &mut dyn FnMut(Happening<'_>),
     ) -> Result<(), String> {
-        match self {
-            Self::Slim(slim) => slim.receive(now, octets, out, tell),
-            Self::Relay(relay) => relay.receive(octets, tell),
-            Self::Nats(nats) => nats.receive(octets, out, tell),
+        let Self { protocol, tls } = self;
+        match tls {
+            None => protocol.receive(now, octets, out, tell),
+            Some(tls) => tls.receive(octets, out, |octets, out| protocol.receive(now, octets, out, tell)),
         }
     }
 
     /// Asks for a name; true if an answer will come.
     pub(crate) fn subscribe(&mut self, wanted: &Wanted<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
-        match self {
-            Self::Slim(slim) => slim.subscribe(wanted, out).map(|()| true),
-            Self::Relay(_) => Ok(false),
-            Self::Nats(nats) => {
+        let out = plain(&mut self.tls, out);
+        match &mut self.protocol {
+            Protocol::Slim(slim) => slim.subscribe(wanted, out).map(|()| true),
+            Protocol::Relay(_) => Ok(false),
+            Protocol::Nats(nats) => {
                 nats.subscribe(&wanted.text.join("."), wanted.index, out);
                 Ok(true)
             }
@@ -118,32 +132,67 @@ impl Client {
         stamp: &Stamp,
         out: &mut Vec<u8>,
     ) -> Publish {
-        match self {
-            Self::Slim(slim) => slim.publish(head, envelope, octets, stamp, out),
-            Self::Relay(relay) => relay.publish(head, envelope, octets, stamp, out),
-            Self::Nats(nats) => nats.publish(head, octets, stamp, out),
+        let out = plain(&mut self.tls, out);
+        match &mut self.protocol {
+            Protocol::Slim(slim) => slim.publish(head, envelope, octets, stamp, out),
+            Protocol::Relay(relay) => relay.publish(head, envelope, octets, stamp, out),
+            Protocol::Nats(nats) => nats.publish(head, octets, stamp, out),
         }
     }
 
     /// Signs a SLIM header in place; other protocols have nothing to sign.
     pub(crate) fn sign(&mut self, header: &mut [u8], mac_at: usize) -> Result<(), String> {
-        match self {
-            Self::Slim(slim) => slim.sign(header, mac_at),
-            Self::Relay(_) | Self::Nats(_) => Ok(()),
+        match &mut self.protocol {
+            Protocol::Slim(slim) => slim.sign(header, mac_at),
+            Protocol::Relay(_) | Protocol::Nats(_) => Ok(()),
         }
     }
 
-    /// `out` goes to the kernel now: frames in it may no longer grow.
-    pub(crate) fn seal(&mut self) {
-        if let Self::Slim(slim) = self {
+    /// `out` goes to the kernel now: frames in it may no longer grow, and what waits for encryption is encrypted.
+    pub(crate) fn seal(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        if let Protocol::Slim(slim) = &mut self.protocol {
             slim.seal();
         }
+        match &mut self.tls {
+            Some(tls) => tls.seal(out),
+            None => Ok(()),
+        }
+    }
+
+    /// Octets that are written and wait for [`Client::seal`] to encrypt them; without TLS they are in `out`.
+    pub(crate) fn unsealed(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.waiting())
     }
 
     /// Says goodbye as an SDK does.
     pub(crate) fn leave(&mut self, out: &mut Vec<u8>) {
-        if let Self::Slim(slim) = self {
+        let out = plain(&mut self.tls, out);
+        if let Protocol::Slim(slim) = &mut self.protocol {
             slim.leave(out);
+        }
+    }
+}
+
+/// Where plain octets go: into the TLS session's hands, or straight out.
+fn plain<'a>(tls: &'a mut Option<Box<tls::Tls>>, out: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
+    match tls {
+        Some(tls) => tls.plain(),
+        None => out,
+    }
+}
+
+impl Protocol {
+    fn receive(
+        &mut self,
+        now: Instant,
+        octets: &[u8],
+        out: &mut Vec<u8>,
+        tell: &mut dyn FnMut(Happening<'_>),
+    ) -> Result<(), String> {
+        match self {
+            Self::Slim(slim) => slim.receive(now, octets, out, tell),
+            Self::Relay(relay) => relay.receive(octets, tell),
+            Self::Nats(nats) => nats.receive(octets, out, tell),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct Settings {
     pub(crate) verify_one_in: u32,
     /// Offer no key: the link then runs without MAC.
     pub(crate) no_mac: bool,
+    pub(crate) tls: Option<super::tls::Security>,
+    /// The `authorization` header, where the node wants one.
+    pub(crate) authorization: Option<String>,
 }
 
 /// Windows an SDK gives (slim-wire §1.1).
@@ -75,16 +78,18 @@ impl Slim {
         send.start(out);
         recv.open(stream);
         send.open(stream);
+        let scheme: &[u8] = if settings.tls.is_some() { b"https" } else { b"http" };
         let fields: [(&[u8], &[u8]); 7] = [
             (b":method", b"POST"),
-            (b":scheme", b"http"),
+            (b":scheme", scheme),
             (b":path", OPEN_CHANNEL_PATH.as_bytes()),
             (b":authority", settings.authority.as_bytes()),
             (b"te", b"trailers"),
             (b"content-type", b"application/grpc"),
             (b"user-agent", b"slimload"),
         ];
-        send.headers(stream, fields, false, out);
+        let authorization = settings.authorization.iter().map(|value| (&b"authorization"[..], value.as_bytes()));
+        send.headers(stream, fields.into_iter().chain(authorization), false, out);
         send.seal();
         Ok(Self {
             recv,
@@ -148,6 +153,11 @@ impl Slim {
                     let status = text(b":status").unwrap_or_default();
                     if status != "200" || end_stream || fields.get(b"grpc-status").is_some() {
                         let detail = text(b"grpc-message").unwrap_or_default();
+                        if status == "401" {
+                            return Err(
+                                "401: the node did not accept our credentials: check the secret in --basic-auth".into(),
+                            );
+                        }
                         let grpc = text(b"grpc-status").unwrap_or_else(|| "none".into());
                         return Err(format!("stream refused: HTTP status {status}, grpc-status {grpc} {detail}"));
                     }

@@ -1,5 +1,6 @@
 //! What a run tells: one structure, shown as a table, JSON, CSV, HdrHistogram text and plots.
 
+mod pixels;
 pub(crate) mod plot;
 pub(crate) mod table;
 pub(crate) mod write;
@@ -56,6 +57,9 @@ pub(crate) struct Measurement {
     pub(crate) subscriptions_per_s: f64,
     pub(crate) signed_variants_per_publisher: u32,
     pub(crate) faults: Faults,
+    /// Messages the node says it dropped during the run, by reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node_drops: Option<std::collections::BTreeMap<String, u64>>,
     pub(crate) warnings: Vec<String>,
     pub(crate) samples: Vec<Sample>,
     /// Further figures of one command: octets per connection, names, slopes.
@@ -126,6 +130,11 @@ impl Measurement {
         if !outcome.faults.none() {
             warnings.push("messages were lost, doubled, reordered or damaged: see the faults".into());
         }
+        if outcome.faults.lost > 0
+            && let Some(drops) = &outcome.node_drops
+        {
+            warnings.push(explain(outcome.faults.lost, drops));
+        }
         Self {
             label,
             seconds: outcome.seconds,
@@ -154,11 +163,26 @@ impl Measurement {
             subscriptions_per_s: outcome.subscriptions as f64 / outcome.subscribe_seconds.max(1e-9),
             signed_variants_per_publisher: outcome.variants,
             faults: outcome.faults,
+            node_drops: outcome.node_drops,
             warnings,
             samples: outcome.samples,
             extra: std::collections::BTreeMap::new(),
             latencies: outcome.latencies,
         }
+    }
+}
+
+/// A loss beside what the node counted.
+fn explain(lost: u64, drops: &std::collections::BTreeMap<String, u64>) -> String {
+    let dropped: u64 = drops.values().sum();
+    let reasons: Vec<String> = drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    match dropped {
+        0 => format!("{lost} lost, and the node counts no drop: it should have delivered them"),
+        _ if dropped >= lost => format!("{lost} lost; the node dropped {dropped}: {}", reasons.join(", ")),
+        _ => format!(
+            "{lost} lost, of which the node dropped {dropped} ({}); it should have delivered the others",
+            reasons.join(", ")
+        ),
     }
 }
 
@@ -188,5 +212,18 @@ impl Report {
         let mut faults = Faults::default();
         self.measurements.iter().for_each(|m| faults.merge(&m.faults));
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_explained_by_what_the_node_dropped() {
+        let drops = |pairs: &[(&str, u64)]| pairs.iter().map(|&(reason, count)| (reason.to_owned(), count)).collect();
+        assert!(explain(5, &drops(&[])).contains("counts no drop"));
+        assert_eq!(explain(5, &drops(&[("stalled", 3), ("ttl", 2)])), "5 lost; the node dropped 5: stalled 3, ttl 2");
+        assert!(explain(9, &drops(&[("stalled", 3)])).contains("dropped 3 (stalled 3)"));
     }
 }

@@ -1,8 +1,11 @@
-//! Plots as SVG text: the percentile curve of each measurement, and rate against latency.
+//! Plots, as SVG text or PNG: the percentile curve of each measurement, and rate against latency.
+
+use std::path::Path;
 
 use plotters::prelude::*;
 
 use super::Report;
+use super::pixels::Pixels;
 use crate::error::{BenchError, Result};
 
 const SIZE: (u32, u32) = (960, 560);
@@ -24,7 +27,7 @@ fn wrong(error: impl std::fmt::Display) -> BenchError {
 }
 
 /// Latency by percentile: the x axis is 1/(1-p), so that each further nine takes as much room.
-pub(crate) fn percentiles(report: &Report) -> Result<String> {
+pub(crate) fn percentiles(report: &Report, picture: Picture) -> Result<Vec<u8>> {
     let curves: Vec<(String, Vec<(f64, f64)>)> = report
         .measurements
         .iter()
@@ -39,29 +42,83 @@ pub(crate) fn percentiles(report: &Report) -> Result<String> {
         1 => "90 %".into(),
         nines => format!("99{}{} %", if nines > 2 { "." } else { "" }, "9".repeat(nines.max(2) as usize - 2)),
     };
-    draw(&report.title, "percentile", "latency, us", &curves, &label)
+    picture.draw(&Plot { title: &report.title, x_name: "percentile", curves: &curves, x_label: &label })
 }
 
 /// p50, p99 and p99.9 by offered rate.
-pub(crate) fn rate_latency(report: &Report) -> Result<String> {
+pub(crate) fn rate_latency(report: &Report, picture: Picture) -> Result<Vec<u8>> {
     let of = |name: &str, pick: fn(&crate::record::Percentiles) -> f64| {
         let points = report.measurements.iter().filter_map(|m| Some((m.offered_per_s?, pick(&m.latency).max(0.1))));
         (name.to_owned(), points.collect::<Vec<_>>())
     };
     let curves = [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p99_9_us)];
-    draw(&report.title, "offered messages/s", "latency, us", &curves, &|x| format!("{x:.0}"))
+    let x_label = |x: &f64| format!("{x:.0}");
+    picture.draw(&Plot { title: &report.title, x_name: "offered messages/s", curves: &curves, x_label: &x_label })
 }
 
-fn draw(
-    title: &str,
-    x_name: &str,
-    y_name: &str,
-    curves: &[(String, Vec<(f64, f64)>)],
-    x_label: &dyn Fn(&f64) -> String,
-) -> Result<String> {
-    let mut svg = String::new();
+/// A span in which a power of ten lies: only those are labelled on every logarithmic axis.
+fn with_decade(low: f64, high: f64) -> (f64, f64) {
+    let decade = 10f64.powf(high.log10().floor());
+    (low.min(decade), high)
+}
+
+/// What is drawn, whatever it is drawn on.
+struct Plot<'a> {
+    title: &'a str,
+    x_name: &'a str,
+    curves: &'a [(String, Vec<(f64, f64)>)],
+    x_label: &'a dyn Fn(&f64) -> String,
+}
+
+/// The form of a plot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Picture {
+    /// Text; letters are the reader's fonts.
+    Svg,
+    /// Pixels; letters are drawn from our own few strokes, so that no font is needed.
+    Png,
+}
+
+impl Picture {
+    /// By the ending of a file's name.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("png") => Ok(Self::Png),
+            Some("svg") | None => Ok(Self::Svg),
+            Some(other) => Err(wrong(format!("`.{other}`: it can be .svg or .png"))),
+        }
+    }
+
+    /// The ending.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Png => "png",
+        }
+    }
+
+    fn draw(self, plot: &Plot<'_>) -> Result<Vec<u8>> {
+        match self {
+            Self::Svg => {
+                let mut svg = String::new();
+                plot.draw(SVGBackend::with_string(&mut svg, SIZE))?;
+                Ok(svg.into_bytes())
+            }
+            Self::Png => {
+                let mut pixels = Pixels::new(SIZE);
+                plot.draw(&mut pixels)?;
+                pixels.png().map_err(wrong)
+            }
+        }
+    }
+}
+
+impl Plot<'_> {
+    fn draw<B: DrawingBackend>(&self, backend: B) -> Result<()>
+    where
+        B::ErrorType: 'static,
     {
-        let points = || curves.iter().flat_map(|(_, points)| points.iter().copied());
+        let points = || self.curves.iter().flat_map(|(_, points)| points.iter().copied());
         let span = |pick: fn((f64, f64)) -> f64| {
             points().map(pick).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
         };
@@ -69,17 +126,19 @@ fn draw(
         if !(x0.is_finite() && y0.is_finite()) {
             return Err(wrong("nothing was measured"));
         }
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let ((x0, x1), (y0, y1)) = (with_decade(x0, x1 * 1.001), with_decade(y0 * 0.8, y1 * 1.25));
+        let root = backend.into_drawing_area();
         root.fill(&WHITE).map_err(wrong)?;
         let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 20))
+            .caption(self.title, ("sans-serif", 20))
             .margin(16)
             .x_label_area_size(44)
             .y_label_area_size(72)
-            .build_cartesian_2d((x0..x1 * 1.001).log_scale(), (y0 * 0.8..y1 * 1.25).log_scale())
+            .build_cartesian_2d((x0..x1).log_scale(), (y0..y1).log_scale())
             .map_err(wrong)?;
-        chart.configure_mesh().x_desc(x_name).y_desc(y_name).x_label_formatter(x_label).draw().map_err(wrong)?;
-        for (index, (name, points)) in curves.iter().enumerate() {
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(self.x_name).y_desc("latency, us").x_label_formatter(self.x_label).draw().map_err(wrong)?;
+        for (index, (name, points)) in self.curves.iter().enumerate() {
             let style = colour(index).stroke_width(2);
             chart
                 .draw_series(LineSeries::new(points.iter().copied(), style))
@@ -94,21 +153,42 @@ fn draw(
             .position(SeriesLabelPosition::UpperLeft)
             .draw()
             .map_err(wrong)?;
-        root.present().map_err(wrong)?;
+        root.present().map_err(wrong)
     }
-    Ok(svg)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn draw(picture: Picture, curves: &[(String, Vec<(f64, f64)>)]) -> Result<Vec<u8>> {
+        picture.draw(&Plot { title: "title", x_name: "x", curves, x_label: &|x| format!("{x}") })
+    }
+
     #[test]
-    fn a_plot_is_svg_with_its_legend() {
+    fn a_plot_is_svg_with_its_legend_or_a_png_with_its_size() {
         let curves = [("one".to_owned(), vec![(1.0, 10.0), (10.0, 20.0), (1000.0, 90.0)])];
-        let svg = draw("title", "x", "y", &curves, &|x| format!("{x}")).unwrap();
-        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        assert!(svg.contains(">\none\n<") || svg.contains("one"), "{svg}");
-        assert!(draw("t", "x", "y", &[], &|x| format!("{x}")).is_err());
+        let svg = String::from_utf8(draw(Picture::Svg, &curves).unwrap()).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("one"), "{svg}");
+        let png = draw(Picture::Png, &curves).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
+        assert_eq!((&png[16..20], &png[20..24]), (&SIZE.0.to_be_bytes()[..], &SIZE.1.to_be_bytes()[..]));
+        for picture in [Picture::Svg, Picture::Png] {
+            assert!(draw(picture, &[]).is_err());
+        }
+    }
+
+    #[test]
+    fn an_axis_has_a_power_of_ten() {
+        assert_eq!(with_decade(200.0, 300.0), (100.0, 300.0));
+        assert_eq!(with_decade(50.0, 300.0), (50.0, 300.0));
+        assert_eq!(with_decade(0.2, 0.3), (0.1, 0.3));
+    }
+
+    #[test]
+    fn the_ending_says_the_form() {
+        assert_eq!(Picture::of(Path::new("a/run.png")).unwrap(), Picture::Png);
+        assert_eq!(Picture::of(Path::new("a/run")).unwrap(), Picture::Svg);
+        assert!(Picture::of(Path::new("a/run.jpeg")).unwrap_err().to_string().contains(".jpeg"));
     }
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Report, plot};
+use super::Report;
+use super::plot::{self, Picture};
 use crate::error::{BenchError, Result};
 
 /// Where to write what; `-` is stdout for JSON and CSV.
@@ -19,7 +20,7 @@ pub(crate) struct Outputs {
     /// Write HdrHistogram text, one file per measurement, named after this
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) hgrm: Option<PathBuf>,
-    /// Write SVG plots, named after this: the percentile curve, and rate against latency for a ladder
+    /// Write plots, named after this, as SVG or PNG by its ending: the percentile curve, and rate against latency for a ladder
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) plot: Option<PathBuf>,
 }
@@ -29,16 +30,37 @@ fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Writes a whole file or none.
-pub(crate) fn whole(path: &Path, content: &[u8]) -> Result<()> {
-    let what = |verb: &str| BenchError::system(format!("{verb} {}", path.display()));
-    if is_stdout(path) {
-        return std::io::stdout().write_all(content).map_err(what("write"));
-    }
+/// Where a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
-    fs::write(&beside, content).map_err(what("write"))?;
-    fs::rename(&beside, path).map_err(what("write"))
+    beside.into()
+}
+
+fn what(path: &Path) -> impl FnOnce(std::io::Error) -> BenchError {
+    BenchError::system(format!("write {}", path.display()))
+}
+
+/// Writes all files whole, or none: each beside its place first, and moved there once all are written.
+fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+    let written = files
+        .iter()
+        .filter(|(path, _)| !is_stdout(path))
+        .try_for_each(|(path, content)| fs::write(beside(path), content).map_err(what(path)));
+    if let Err(error) = written {
+        for (path, _) in files {
+            let _ = fs::remove_file(beside(path)); // some were not written
+        }
+        return Err(error);
+    }
+    for (path, content) in files {
+        if is_stdout(path) {
+            std::io::stdout().write_all(content).map_err(what(path))?;
+        } else {
+            fs::rename(beside(path), path).map_err(what(path))?;
+        }
+    }
+    Ok(())
 }
 
 /// `base` with `-label` before its extension.
@@ -54,28 +76,45 @@ impl Outputs {
         [&self.json, &self.csv].into_iter().flatten().any(|path| is_stdout(path))
     }
 
-    /// Writes everything asked for.
+    /// Refuses places that cannot be written to, before anything is measured for them.
+    pub(crate) fn check(&self) -> Result<()> {
+        for path in
+            [&self.json, &self.csv, &self.hgrm, &self.plot].into_iter().flatten().filter(|path| !is_stdout(path))
+        {
+            let probe = beside(path);
+            fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(what(path))?;
+        }
+        match &self.plot {
+            Some(path) => Picture::of(path).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes everything asked for, or nothing.
     pub(crate) fn write(&self, report: &Report) -> Result<()> {
+        let mut files = Vec::new();
         if let Some(path) = &self.json {
             let mut json = serde_json::to_vec_pretty(report).map_err(|e| BenchError::Plan(format!("JSON: {e}")))?;
             json.push(b'\n');
-            whole(path, &json)?;
+            files.push((path.clone(), json));
         }
         if let Some(path) = &self.csv {
-            whole(path, csv(report).as_bytes())?;
+            files.push((path.clone(), csv(report).into_bytes()));
         }
         if let Some(path) = &self.hgrm {
             for m in report.measurements.iter().filter(|m| m.latencies.count() > 0) {
-                whole(&labelled(path, &m.label, "hgrm"), m.latencies.hgrm().as_bytes())?;
+                files.push((labelled(path, &m.label, "hgrm"), m.latencies.hgrm().into_bytes()));
             }
         }
         if let Some(path) = &self.plot {
-            whole(&labelled(path, "percentiles", "svg"), plot::percentiles(report)?.as_bytes())?;
+            let picture = Picture::of(path)?;
+            let mut plot = |name: &str, octets| files.push((labelled(path, name, picture.extension()), octets));
+            plot("percentiles", plot::percentiles(report, picture)?);
             if report.measurements.iter().filter(|m| m.offered_per_s.is_some()).count() > 1 {
-                whole(&labelled(path, "rate-latency", "svg"), plot::rate_latency(report)?.as_bytes())?;
+                plot("rate-latency", plot::rate_latency(report, picture)?);
             }
         }
-        Ok(())
+        write_all(&files)
     }
 }
 
@@ -124,13 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_or_absent() {
+    fn files_are_all_there_and_whole_or_none_is() {
         let folder = std::env::temp_dir().join(format!("slimload-write-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("x.json");
-        whole(&path, b"{}").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"{}");
-        assert!(whole(&folder.join("absent/x.json"), b"{}").is_err());
+        let (good, bad) = (folder.join("x.json"), folder.join("absent/x.json"));
+        assert!(write_all(&[(good.clone(), b"{}".to_vec()), (bad, b"{}".to_vec())]).is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        write_all(&[(good.clone(), b"{}".to_vec())]).unwrap();
+        assert_eq!(fs::read(&good).unwrap(), b"{}");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,0 +1,65 @@
+//! Every topology, payload and command runs against a node, and what the node says of itself is in the report.
+
+mod kit;
+
+use kit::{Node, run, slimload};
+
+#[test]
+fn topologies_payloads_and_commands() {
+    let node = Node::start();
+    for options in [
+        "throughput --pubs 3 --subs 2 --names 9 --spread uniform --payload 64-1024",
+        "throughput --pubs 2 --subs 2 --names 50 --spread zipf --payload 64:70,1024:25,16384:5",
+        "throughput --pubs 1 --subs 4 --names 1 --spread uniform",
+        "throughput --pubs 2 --subs 6 --names 2 --fanout all",
+        "throughput --pubs 4 --subs 4 --connections-per-thread 3 --payload mls:256",
+        "throughput --fresh --payload mls:64:1,1024:1",
+        "fanout --subs 3",
+        "names --names 200 --subs 2",
+        "idle --connections 20 --rate 500",
+        "latency --rate 300,600 --arrivals poisson",
+        "latency --load 0.05",
+        "soak --rate 500",
+        "capacity --rate 50 --hold-us 0 --repeats 1",
+        "pingpong --nagle --acks --pubs 2",
+        "churn --pubs 6 --threads 3",
+    ] {
+        let ran = run(slimload(&format!(
+            "{options} --node {} --variants 64 --duration 0.15 --warmup 0.02 --json -",
+            node.address
+        )));
+        assert_eq!(ran.code, Some(0), "{options}: {ran:?}");
+        let measured = ran.measurement();
+        // Latencies are of all messages sent in the span: on a busy machine they may arrive after it.
+        assert!(measured["latency"]["count"].as_u64().unwrap() > 0, "{options}: {measured}");
+    }
+}
+
+#[test]
+fn mls_payloads_are_as_large_as_recorded_ones() {
+    let node = Node::start();
+    let ran =
+        run(slimload(&format!("throughput --payload mls:19 --node {} --count 200 --warmup 0 --json -", node.address)));
+    let measured = ran.measurement();
+    let octets =
+        measured["payload_mib_per_s"].as_f64().unwrap() * f64::from(1 << 20) * measured["seconds"].as_f64().unwrap();
+    let each = octets / measured["delivered"].as_f64().unwrap();
+    assert!((each - 597.0).abs() < 0.01, "{each}");
+}
+
+#[test]
+fn what_the_node_dropped_is_in_the_report() {
+    let socket = std::env::temp_dir().join(format!("slimload-stats-{}.sock", std::process::id()));
+    let node = Node::start().with_stats(&socket);
+    let ran = run(slimload(&format!(
+        "throughput --node {} --node-stats {} --node-pid {} --count 200 --warmup 0 --json -",
+        node.address,
+        socket.display(),
+        std::process::id()
+    )));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let measured = ran.measurement();
+    assert_eq!(measured["node_drops"], serde_json::json!({}), "{measured}");
+    assert!(measured["node_cpu_ns_per_message"].as_f64().unwrap() > 0.0);
+    assert!(measured["node_rss_octets"].as_u64().unwrap() > 1_000_000);
+}
