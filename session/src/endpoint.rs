@@ -284,7 +284,7 @@ impl Endpoint {
     /// Begins a session with a peer, or founds a group on a channel. For two parties [`Event::Established`] tells when
     /// the peer is in, [`Event::Closed`] that it did not come; a group is ready at once.
     ///
-    /// Errors: an identity without key (with MLS), too many sessions.
+    /// Errors: an identity without key, too many sessions.
     pub fn create_session(
         &mut self,
         now: Now,
@@ -294,6 +294,8 @@ impl Endpoint {
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(SessionError::TooManyCommands(self.sessions.len()));
         }
+        // Without a key no control message can be signed, and every peer would refuse them one by one.
+        self.credentials.provider.signing_key().ok_or(IdentityError::NoKey)?;
         let id = loop {
             let number = self.ids.within(0, SESSION_IDS_END);
             if self.latest(number).is_none() {

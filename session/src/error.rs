@@ -63,6 +63,17 @@ pub enum IdentityError {
     /// No signature key, so nothing can be signed.
     #[error("this identity has no signature key: MLS and control messages need one")]
     NoKey,
+    /// A file that should hold our token cannot be read.
+    #[error("identity token file {path}: {why}")]
+    File {
+        /// Which.
+        path: String,
+        /// The system's reason.
+        why: String,
+    },
+    /// Whoever issues identities gave us none.
+    #[error("no identity from the Workload API: {0}")]
+    Unavailable(String),
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system")]
     Random,

@@ -1,14 +1,20 @@
 //! Who somebody is: tokens that travel in every message, and the key they vouch for.
 //!
-//! A [`Provider`] makes our tokens, a [`Verifier`] reads other people's; both are chosen by the application.
+//! A [`Provider`] makes our tokens, a [`Verifier`] reads other people's; both are chosen by the application. Two of them reach
+//! outside by themselves: `static_jwt` reads a file, `spiffe` talks to the Workload API.
 
 pub mod jwt;
 pub mod key;
 pub mod shared_secret;
+pub mod spiffe;
+pub mod static_jwt;
+pub mod workload;
 
 use crate::error::IdentityError;
 pub use key::SigningKey;
 pub use shared_secret::SharedSecret;
+pub use spiffe::{Spiffe, SpiffeConfig};
+pub use static_jwt::StaticJwt;
 
 /// Seconds since 1970, as tokens count.
 pub type UnixSeconds = u64;
