@@ -49,6 +49,7 @@ struct History {
     random: Random,
     mls: bool,
     lossy: bool,
+    overtaking: bool,
     group: SessionId,
     places: [Place; APPS],
     /// Every session an application was ever brought into, the last one last.
@@ -84,6 +85,7 @@ impl History {
             jitter: SECOND / 50 * u32::try_from(random.below(3)).unwrap(),
         };
         let lossy = net.faults.loss > 0;
+        let overtaking = !net.faults.jitter.is_zero();
         let log = vec![format!("seed {seed}, mls {mls}, {:?}", net.faults)];
         let mut sessions: [Vec<SessionId>; APPS] = Default::default();
         sessions[0].push(group);
@@ -238,6 +240,9 @@ impl History {
             names.sort_by(|a, b| a.name.cmp(&b.name));
             assert!(names.iter().all(|participant| participant.online), "{app}: {names:?} {:#?}", self.log);
             let names: Vec<Name> = names.into_iter().map(|participant| participant.name).collect();
+            if !self.mls && self.overtaking {
+                continue; // nothing but commits tells an old list from a new one
+            }
             assert_eq!(names, expected, "as {app} sees it: {:#?}", self.log);
             epochs.insert(app, epoch);
         }
