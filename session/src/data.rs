@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use crate::error::SessionError;
 use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received};
 use crate::name::{Name, app_id};
-use crate::reliable::{Arrival, Expired, PublishId, ReceiveWindow, Released, SEQUENCED};
+use crate::reliable::{Arrival, Expired, Outcome, PublishId, ReceiveWindow, Released, SEQUENCED};
 use crate::session::{Event, INBOX_MAX, Item, Phase, Refused, Session, SessionKind};
 
 /// Octets of a whole message that nodes take.
 pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// What names, token, signatures and encryption may add to a payload.
 const OVERHEAD_OCTETS: usize = 8 * 1024;
+/// What the header MAC adds to a message that is written.
+const HEADER_MAC_OCTETS: usize = 64;
 /// Messages to us alone whose repetition is recognised.
 const ALONE_MAX: usize = 1024;
 
@@ -73,6 +76,11 @@ impl Session {
             None => {}
         }
         let message = draft.write(&self.frame, self.mls.as_mut(), now.unix_s)?;
+        // A token may be larger than what was allowed for; the node adds nothing but its MAC.
+        let octets = message.encoded_len() + HEADER_MAC_OCTETS;
+        if octets > MESSAGE_OCTETS_MAX {
+            return Err(SessionError::TooLarge { octets, limit: MESSAGE_OCTETS_MAX });
+        }
         self.out.push_back(message);
         self.spoke |= to.is_none();
         let handle = self.new_publish();
@@ -291,6 +299,10 @@ impl Session {
 
     pub(crate) fn collect_deliveries(&mut self) {
         while let Some((publish, delivery)) = self.send.poll_done() {
+            let missed = delivery.recipients.iter().filter(|(_, outcome)| *outcome != Outcome::Delivered).count();
+            if missed > 0 {
+                tracing::info!(publish = publish.0, missed, of = delivery.recipients.len(), "not delivered to all");
+            }
             self.events.push_back(Event::Published(publish, delivery));
         }
         if self.starved && self.send.has_room() {

@@ -28,6 +28,11 @@ const INVITED_MAX: usize = 128;
 const SESSIONS_MAX: usize = 65_536;
 /// A subscription that was not acknowledged is asked for again.
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(3);
+/// Messages that may wait for the connection. Beyond it sessions' messages are dropped (what is reliable comes again), and what
+/// calls for an answer is not taken in.
+pub const OUT_MAX: usize = 4096;
+/// Octets of payload that may wait for the connection, likewise.
+pub const OUT_OCTETS_MAX: usize = 64 << 20;
 /// What intervals a peer may ask us to keep.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
@@ -71,6 +76,10 @@ pub struct Counters {
     pub unknown_session: u64,
     /// Refused by the session they were for.
     pub refused: u64,
+    /// Not taken in, because answers could not leave.
+    pub overloaded: u64,
+    /// Ours, dropped because too much waited for the connection already.
+    pub dropped: u64,
 }
 
 struct Subscription {
@@ -98,6 +107,7 @@ pub struct Endpoint {
     connected: bool,
     ids: Ids,
     out: VecDeque<pb::Message>,
+    out_octets: usize,
     events: VecDeque<AppEvent>,
     counters: Counters,
     /// What a store has of us, where there is one.
@@ -122,6 +132,7 @@ impl Endpoint {
             connected: false,
             ids: Ids::new(random::word()?),
             out: VecDeque::new(),
+            out_octets: 0,
             events: VecDeque::new(),
             counters: Counters::default(),
             kept: None,
@@ -276,6 +287,7 @@ impl Endpoint {
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.out.clear();
+        self.out_octets = 0;
         self.nothing_waits();
     }
 
@@ -337,7 +349,8 @@ impl Endpoint {
 
     /// Runs something on a session and collects what follows from it.
     pub fn with_session<T>(&mut self, now: Now, id: SessionId, run: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        let result = run(self.sessions.get_mut(&id)?);
+        let session = self.sessions.get_mut(&id)?;
+        let result = session.span.clone().in_scope(|| run(session));
         self.collect(now, id);
         Some(result)
     }
@@ -361,22 +374,35 @@ impl Endpoint {
                     Route::Remove(name) => {
                         // The last messages of the session go out before the channels do.
                         if let Some(session) = self.sessions.get_mut(&id) {
-                            while let Some(message) = session.poll_transmit() {
-                                self.out.push_back(message);
-                            }
+                            let last: Vec<_> = std::iter::from_fn(|| session.poll_transmit()).collect();
+                            last.into_iter().for_each(|message| self.send(message));
                         }
                         self.remove_route(now, &name);
                     }
                 }
                 continue;
             }
-            while let Some(message) = session.poll_transmit() {
-                self.out.push_back(message);
-            }
-            if session.events.is_empty() {
+            let idle = session.events.is_empty();
+            let messages: Vec<_> = std::iter::from_fn(|| session.poll_transmit()).collect();
+            messages.into_iter().for_each(|message| self.send(message));
+            if idle {
                 return;
             }
         }
+    }
+
+    /// Queues a session's message for the connection.
+    fn send(&mut self, message: pb::Message) {
+        if self.is_full() {
+            self.counters.dropped += 1;
+            return;
+        }
+        self.out_octets += payload_octets(&message);
+        self.out.push_back(message);
+    }
+
+    fn is_full(&self) -> bool {
+        self.out.len() >= OUT_MAX || self.out_octets >= OUT_OCTETS_MAX
     }
 
     // --- in and out -----------------------------------------------------------------------------------------------
@@ -399,6 +425,10 @@ impl Endpoint {
 
     fn handle_publish(&mut self, now: Now, incoming: &Incoming) {
         if incoming.source == self.local {
+            return;
+        }
+        if self.is_full() && calls_for_answer(incoming.kind) {
+            self.counters.overloaded += 1; // whoever wants the answer asks again
             return;
         }
         let latest = self.latest(incoming.session_id);
@@ -431,7 +461,7 @@ impl Endpoint {
             (Kind::JoinRequest, Some(sender)) if !known => self.handle_join(now, incoming, sender),
             _ => match self.sessions.get_mut(&id) {
                 Some(session) if session.frame.session_type == incoming.session_type => {
-                    session.handle(now, incoming, sender.as_ref())
+                    session.span.clone().in_scope(|| session.handle(now, incoming, sender.as_ref()))
                 }
                 _ => Err(Refused::Unexpected),
             },
@@ -549,7 +579,9 @@ impl Endpoint {
     /// Where the application is kept in a store, messages come out when [`Endpoint::written`] said that what they are made of
     /// is there.
     pub fn poll_transmit(&mut self) -> Option<pb::Message> {
-        if self.may_leave() { self.out.pop_front() } else { None }
+        let message = if self.may_leave() { self.out.pop_front()? } else { return None };
+        self.out_octets -= payload_octets(&message);
+        Some(message)
     }
 
     /// Whether something waits to be sent, and may be.
@@ -558,10 +590,10 @@ impl Endpoint {
         !self.out.is_empty() && self.kept.as_ref().is_none_or(|kept| kept.released > 0)
     }
 
-    /// How much waits to be sent.
+    /// How many messages wait to be sent, and octets of payload in them.
     #[must_use]
-    pub fn transmits(&self) -> usize {
-        self.out.len()
+    pub fn transmits(&self) -> (usize, usize) {
+        (self.out.len(), self.out_octets)
     }
 
     /// The next thing that happened.
@@ -600,7 +632,7 @@ impl Endpoint {
         let due: Vec<SessionId> = due.map(|(id, _)| *id).collect();
         for id in due {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let keep = session.handle_timeout(now);
+            let keep = session.span.clone().in_scope(|| session.handle_timeout(now));
             self.collect(now, id);
             if !keep {
                 self.touch(id);
@@ -610,4 +642,28 @@ impl Endpoint {
             }
         }
     }
+}
+
+fn payload_octets(message: &pb::Message) -> usize {
+    let Some(pb::message::MessageType::Publish(publish)) = &message.message_type else { return 0 };
+    match publish.msg.as_ref().and_then(|content| content.content_type.as_ref()) {
+        Some(pb::content::ContentType::AppPayload(payload)) => payload.blob.len(),
+        _ => 0,
+    }
+}
+
+fn calls_for_answer(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Msg
+            | Kind::RtxReply
+            | Kind::RtxRequest
+            | Kind::DiscoveryRequest
+            | Kind::JoinRequest
+            | Kind::LeaveRequest
+            | Kind::GroupUpdate
+            | Kind::GroupWelcome
+            | Kind::GroupClose
+            | Kind::RejoinRequest
+    )
 }

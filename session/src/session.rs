@@ -99,6 +99,8 @@ pub(crate) enum Refused {
 
 /// One session, of either kind and in either role.
 pub struct Session {
+    /// What happens in it is traced below this.
+    pub(crate) span: tracing::Span,
     pub(crate) frame: Frame,
     pub(crate) config: SessionConfig,
     pub(crate) local: Name,
@@ -172,7 +174,10 @@ impl Session {
             SessionKind::PointToPoint => pb::SessionType::PointToPoint,
             SessionKind::Group => pb::SessionType::Multicast,
         };
+        let (id, kind) = (new.session_id, new.config.kind);
+        let span = tracing::info_span!(parent: None, "session", id, ?kind, local = %new.local, remote = %new.remote);
         Ok(Self {
+            span,
             frame: Frame { credentials: new.credentials, session_type, session_id: new.session_id },
             send: SendWindow::new(new.config.reliable),
             config: new.config,

@@ -192,7 +192,42 @@ fn too_large_is_refused_here() {
     let mut net = Net::new(1);
     let (alice, _, id) = open(&mut net, SessionConfig::point_to_point());
     let refused = net.with(alice, id, |session, now| session.publish(now, vec![0; 4 << 20].into()));
-    assert!(matches!(refused, Err(SessionError::TooLarge { limit: 4_194_304, .. })));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, SessionError::TooLarge { limit: 4_194_304, .. }));
+    assert!(refused.to_string().ends_with("the path takes 4194304"), "{refused}");
+    // The largest that is taken fits, whatever encryption and headers add to it.
+    let largest = vec![7; (4 << 20) - 8 * 1024];
+    net.with(alice, id, |session, now| session.publish(now, largest.into())).unwrap();
+    let carried = net.carried.iter().map(Vec::len).max().unwrap();
+    assert!((4 << 20) - 8 * 1024 < carried && carried <= 4 << 20, "{carried}");
+}
+
+/// A connection that takes nothing: what waits for it stays bounded, and nothing reliable is lost when it moves again.
+#[test]
+fn a_stuck_connection_costs_no_more_than_its_bound() {
+    let mut net = Net::new(1);
+    let config = SessionConfig::point_to_point().without_mls().with_retries(SECOND, 100);
+    let (alice, bob, id) = open(&mut net, config);
+    let now = net.now();
+    for n in 0..500_u16 {
+        let octets = n.to_be_bytes().repeat(100_000);
+        net.endpoint(alice).with_session(now, id, |session| session.publish(now, octets.into())).unwrap().unwrap();
+    }
+    for second in 1..20 {
+        let now =
+            slimline_session::Now { instant: now.instant + SECOND * second, unix_s: now.unix_s + u64::from(second) };
+        net.endpoint(alice).handle_timeout(now);
+    }
+    let (messages, octets) = net.endpoint(alice).transmits();
+    assert!(messages <= 4096 && octets <= (64 << 20) + 200_000, "{messages} messages, {octets} octets");
+    assert!(net.endpoint(alice).counters().dropped > 5000);
+    net.run(SECOND * 60);
+    let read = net.read(bob, id);
+    assert_eq!(read.len(), 500);
+    for (n, item) in (0_u16..).zip(read) {
+        let slimline_session::Item::Message(message) = item else { panic!("lost") };
+        assert_eq!(message.payload[..2], n.to_be_bytes());
+    }
 }
 
 #[test]

@@ -29,8 +29,9 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 pub(super) const ARRIVALS_MAX: usize = 1024;
 /// Octets handed to the connection at once.
 pub(super) const BATCH_OCTETS: usize = 64 * 1024;
-/// Messages that may wait for the connection; publishers wait beyond it.
+/// Messages, and octets of payload, that may wait for the connection; publishers wait beyond it.
 pub(super) const OUT_MAX: usize = 512;
+pub(super) const OUT_OCTETS_MAX: usize = 16 << 20;
 /// Events of membership kept per session for whoever asks.
 pub(super) const EVENTS_MAX: usize = 1024;
 
@@ -38,7 +39,8 @@ pub(super) const EVENTS_MAX: usize = 1024;
 pub(super) struct Slot {
     pub(super) established: Option<oneshot::Sender<Result<(), SessionError>>>,
     pub(super) commands: HashMap<CommandId, oneshot::Sender<Result<(), SessionError>>>,
-    pub(super) publishes: HashMap<PublishId, oneshot::Sender<Delivery>>,
+    /// Who waits for the outcome, and the span that ends with it.
+    pub(super) publishes: HashMap<PublishId, (oneshot::Sender<Delivery>, tracing::Span)>,
     pub(super) changed: Arc<Notify>,
     pub(super) closed: Option<SessionError>,
     /// What was not read when the session ended.

@@ -16,6 +16,7 @@ use crate::error::SessionError;
 use crate::message::Now;
 use crate::name::Name;
 use crate::random;
+use crate::reliable::Outcome;
 use crate::session::Event;
 use crate::store::{Store, StoreError};
 
@@ -262,7 +263,12 @@ fn tell(state: &mut State, now: Now, id: SessionId, event: Event) {
         }
         Event::Published(publish, delivery) => {
             match slot.publishes.remove(&publish) {
-                Some(sender) => drop(sender.send(delivery)),
+                Some((sender, span)) => {
+                    let recipients = delivery.recipients.iter();
+                    let delivered = recipients.filter(|(_, outcome)| *outcome == Outcome::Delivered).count();
+                    span.record("delivered", delivered).record("missed", delivery.recipients.len() - delivered);
+                    let _ = sender.send(delivery);
+                }
                 // Published before a restart: nobody awaits it any more.
                 None => remember(&mut slot.events, Event::Published(publish, delivery)),
             }

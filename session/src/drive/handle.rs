@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::ReceiveError;
-use super::app::{Alive, OUT_MAX, State};
+use super::app::{Alive, OUT_MAX, OUT_OCTETS_MAX, State};
 use crate::data::Publish;
 use crate::endpoint::SessionId;
 use crate::error::SessionError;
@@ -121,14 +121,22 @@ impl SessionHandle {
                 let mut state = shared.lock();
                 let now = shared.now();
                 state.open(self.id)?;
-                if state.endpoint.transmits() < OUT_MAX {
+                let (messages, octets) = state.endpoint.transmits();
+                if messages < OUT_MAX && octets < OUT_OCTETS_MAX {
                     let result =
                         state.endpoint.with_session(now, self.id, |session| session.publish(now, publish.clone()));
                     match result.unwrap_or(Err(SessionError::Closed)) {
                         Ok(id) => {
                             let (sender, outcome) = oneshot::channel();
+                            let span = tracing::debug_span!(
+                                "publish",
+                                session = self.id.number,
+                                publish = id.0,
+                                delivered = tracing::field::Empty,
+                                missed = tracing::field::Empty,
+                            );
                             if let Some(slot) = state.slots.get_mut(&self.id) {
-                                slot.publishes.insert(id, sender);
+                                slot.publishes.insert(id, (sender, span));
                             }
                             drop(state);
                             shared.wake.notify_one();

@@ -9,6 +9,7 @@ use slimline_wire::name::ConnType;
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
 use tokio::time::{sleep, timeout};
+use tracing::Instrument as _;
 
 use super::carrier::{Io, PREFIX_OCTETS, Receiver, Sender, http_error, upgrade};
 use super::config::{Keepalive, authority_of};
@@ -42,6 +43,11 @@ pub(super) struct Outgoing {
 
 /// Connects, opens the stream and agrees on a key.
 pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Result<(Incoming, Outgoing), ConnectError> {
+    let span = tracing::info_span!("connect", endpoint = config.endpoint, link = identity.link_id);
+    connect_traced(config, identity).instrument(span).await
+}
+
+async fn connect_traced(config: &ConnectConfig, identity: &Identity) -> Result<(Incoming, Outgoing), ConnectError> {
     let target = Target::read(&config.endpoint)?;
     let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
     let socket = within(config, "connecting", target.connect(config.keepalive.map(|keepalive| keepalive.tcp)))
@@ -62,6 +68,7 @@ pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Resu
     let mut incoming = Incoming { receiver, mac: None };
     let mut outgoing = Outgoing { sender, mac: None };
     within(config, "link negotiation", negotiate(config, identity, &mut incoming, &mut outgoing)).await??;
+    tracing::debug!(mac = incoming.mac.is_some(), "link agreed on");
     Ok((incoming, outgoing))
 }
 
