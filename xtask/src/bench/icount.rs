@@ -54,7 +54,8 @@ pub(super) fn count(workspace: &Workspace, quick: bool) -> Result<Vec<Sample>> {
     let program = build(workspace)?;
     let names = Command::new(&program).arg("list").output()?;
     let names = String::from_utf8(names.stdout)?;
-    let calls = if quick { 20u64 } else { 200 };
+    // A multiple of what any call handles: 64 messages.
+    let calls = if quick { 64u64 } else { 256 };
     let mut samples = Vec::new();
     for name in names.lines() {
         let (once, twice) = (instructions(&program, name, calls)?, instructions(&program, name, 2 * calls)?);
