@@ -6,6 +6,7 @@ mod check;
 mod icount;
 mod micro;
 pub(crate) mod node;
+mod page;
 mod progress;
 pub(crate) mod record;
 pub(crate) mod scenario;
@@ -33,6 +34,8 @@ pub(crate) enum Suite {
     All,
     /// Today's ratios and counts against a recorded run.
     Check,
+    /// The README's table, from what is recorded.
+    Page,
 }
 
 /// `bench`: what, against what, how thorough.
@@ -79,7 +82,8 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
         Some("ablate") => Suite::Ablate,
         Some("all") => Suite::All,
         Some("check") => Suite::Check,
-        other => bail!("bench what? micro, icount, node, ablate, all or check, not `{}`", other.unwrap_or("")),
+        Some("page") => Suite::Page,
+        other => bail!("bench what? micro, icount, node, ablate, all, check or page, not `{}`", other.unwrap_or("")),
     };
     let mut flags = Flags { suite, ..node_flags(arguments)? };
     while suite == Suite::Ablate
@@ -132,5 +136,6 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         Suite::Ablate => sitting::optimisations(workspace, flags),
         Suite::All => sitting::all(workspace, flags),
         Suite::Check => check::run(workspace, flags),
+        Suite::Page => page::run(workspace),
     }
 }

@@ -25,6 +25,7 @@ Development commands of slimline.
                                                 the load generator through it
     cargo xtask bench check --against RUN [--threshold FACTOR] [--repeats N] [--force]
                                                 ratios to a relay that parses nothing, or instructions, then and now
+    cargo xtask bench page                      the table and the plot in README.md, from the newest recorded runs
     cargo xtask compare A B [--repeats N] [--scenario NAME]... [--case WORDS]... [--json FILE] [--markdown FILE]
                       [--quick] [--force]       A B A B ...; slimline[:BLOCK], reference[+nodelay], nats, relay[-DRIVE],
                                                 without:OPTIMISATION, commit:SHA, a program, or two recorded runs

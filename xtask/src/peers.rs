@@ -154,7 +154,7 @@ fn ensure_drive(built: &Built, drive: &str) -> Result<()> {
     let help = Command::new(&built.slimload).args(["relay", "--help"]).stdin(Stdio::null()).output()?;
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let known = help.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == drive);
-    if known { Ok(()) } else { Err(Missing(format!("slimload relay has no --drive {drive} here")).into()) }
+    if known { Ok(()) } else { Err(Missing(format!("slimload relay has no --engine {drive} here")).into()) }
 }
 
 /// One line of git, run at the root.

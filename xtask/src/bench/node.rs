@@ -157,6 +157,9 @@ impl Sitting<'_> {
         command.arg("run").arg(&case.file);
         command.args(["--node", &node.endpoint, "--peer", target.protocol(), "--node-pid", &node.pid().to_string()]);
         command.arg("--json").arg(&json);
+        if let Some(socket) = node.stats() {
+            command.arg("--node-stats").arg(socket); // a loss comes with what the node says it dropped
+        }
         // A closed window's latencies say how much was queued: a curve of them would only invite misreading.
         if repeat == 0 && case.command != "throughput" {
             let named = crate::peers::slug(&format!("{part} {}", target.name));

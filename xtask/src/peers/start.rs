@@ -66,7 +66,7 @@ impl Target {
                 command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
             }
             Kind::Relay { drive } => {
-                command.args(["relay", "--listen", &format!("127.0.0.1:{port}"), "--drive", drive]);
+                command.args(["relay", "--listen", &format!("127.0.0.1:{port}"), "--engine", drive]);
             }
         }
         let file = fs::File::create(&log)?;
@@ -128,6 +128,11 @@ impl Running {
                 )
             }
         }
+    }
+
+    /// The socket at which it tells its counters.
+    pub(crate) fn stats(&self) -> Option<&Path> {
+        self.stats.as_deref()
     }
 
     /// Counters of all its shards together, of a node that has them.
