@@ -66,7 +66,7 @@ struct Relay {
     done: VecDeque<Done>,
     starved: VecDeque<Key>,
     waiting: Vec<u8>,
-    block: Option<Block>,
+    spare: Option<Vec<u8>>,
 }
 
 impl Relay {
@@ -98,7 +98,7 @@ impl Relay {
             done: VecDeque::new(),
             starved: VecDeque::new(),
             waiting: Vec::new(),
-            block: Some(Block(Vec::new())),
+            spare: Some(Vec::new()),
         }
     }
 
@@ -140,25 +140,25 @@ impl Relay {
                     credit += 1;
                 }
                 Done::ReceiveEnded { key, why: Ended::NoBuffers } => self.starved.push_back(key),
-                Done::Sent { mut block, result, .. } => {
+                Done::Sent { block, result, .. } => {
                     let count = result.expect("a living reader");
                     sent += count;
-                    if count < block.len() {
-                        block.0.drain(..count);
-                        self.io.send(self.out, block, 0);
+                    let (mut octets, _) = block.into_parts();
+                    octets.drain(..count);
+                    if octets.is_empty() {
+                        self.spare = Some(octets);
                     } else {
-                        block.clear();
-                        self.block = Some(block);
+                        self.io.send(self.out, Block::from(octets), 0);
                     }
                 }
                 other => panic!("unexpected {other:?}"),
             }
         }
         if !self.waiting.is_empty()
-            && let Some(mut block) = self.block.take()
+            && let Some(mut octets) = self.spare.take()
         {
-            std::mem::swap(&mut block.0, &mut self.waiting);
-            self.io.send(self.out, block, 0);
+            std::mem::swap(&mut octets, &mut self.waiting);
+            self.io.send(self.out, Block::from(octets), 0);
         }
         for _ in 0..credit.max(1) {
             let Some(key) = self.starved.pop_front() else { break };

@@ -37,6 +37,18 @@ pub(crate) const MEMORY_STEP_OCTETS: usize = 256 * 1024;
 /// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.
 pub(crate) const FILL_OCTETS_MAX: usize = 256 * 1024;
 
+/// A body from here on is gathered from memory that its sends share; a shorter one is copied into each block, because a
+/// piece more costs the kernel about as much as copying 3 KiB costs us.
+pub(crate) const GATHER_OCTETS_MIN: usize = 4 * 1024;
+
+/// Shared memory a shard keeps for reuse: so many pieces, none with room for more than this.
+pub(crate) const SPARE_SHARED_MAX: usize = 64;
+pub(crate) const SPARE_SHARED_OCTETS_MAX: usize = 64 * 1024;
+
+/// Starved receives that are armed again in one turn. Armed all at once, a thousand would find the few buffers there are
+/// gone and starve again, each at the cost of a completion.
+pub(crate) const REARMS_PER_TURN: usize = 16;
+
 /// Octets of answers, acknowledgements and windows that wait for one transport whose peer does not read; then it is reset.
 pub(crate) const CONTROL_OCTETS_MAX: usize = 256 * 1024;
 

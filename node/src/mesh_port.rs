@@ -271,7 +271,7 @@ impl Core {
         let Ok(MessageView::Publish(publish)) = parse(message) else {
             unreachable!("the sending shard read this message")
         };
-        self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl }, now);
+        self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl, shared: None }, now);
     }
 
     /// For one whose next hop left while the message was on its way here: whoever else holds the name, found once.
@@ -284,7 +284,7 @@ impl Core {
             self.counters.drop_no_route += 1;
             return;
         };
-        let outgoing = Outgoing { message, header: &publish.header, ttl };
+        let outgoing = Outgoing { message, header: &publish.header, ttl, shared: None };
         if hop.shard == self.index {
             self.counters.rerouted += 1;
             self.enqueue(hop.slot, hop.generation, &outgoing, now);
@@ -302,14 +302,12 @@ impl Core {
             unreachable!("the sending shard read this message")
         };
         let name = publish.header.destination.name;
-        let outgoing = Outgoing { message, header: &publish.header, ttl };
+        let outgoing = Outgoing { message, header: &publish.header, ttl, shared: None };
         let (mut cursor, mut hops) = (FanoutCursor::of_shard(self.index), std::mem::take(&mut self.hops));
         loop {
             hops.clear();
             let more = self.fib.match_all(&name, from, filter, &mut cursor, &mut hops, OUTPUTS_PER_TURN);
-            for hop in &hops {
-                self.enqueue(hop.slot, hop.generation, &outgoing, now);
-            }
+            self.enqueue_all(&hops, &outgoing, now);
             if !more {
                 break;
             }

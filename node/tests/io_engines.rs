@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use io_support::*;
-use slimline_node::io::{Block, Done, Ended, Io, IoOptions, bind};
+use slimline_node::io::{Block, Body, Done, Ended, Io, IoOptions, Shared, bind};
 
 /// Writes `sent` in random chunks while reading the same octets back.
 fn chatter(
@@ -207,7 +207,7 @@ fn closing_during_a_send_brings_the_block_home_first() {
         // Sends until one stays in flight because nobody reads.
         let mut sent = 0;
         loop {
-            io.send(k, Block(vec![1; 200_000]), 0);
+            io.send(k, Block::from(vec![1; 200_000]), 0);
             io.enter(Some(Duration::from_millis(50)), &mut done).unwrap();
             match done.pop_front() {
                 Some(Done::Sent { result, .. }) => sent += result.unwrap(),
@@ -219,6 +219,77 @@ fn closing_during_a_send_brings_the_block_home_first() {
         let ended = close_and_wait(&mut io, &mut done, k).expect("a send was in flight");
         assert!(ended.is_err(), "cancelled: {ended:?}");
         assert!(done.is_empty(), "{done:?}");
+        drop(peer);
+        assert_quiet(&io);
+    });
+}
+
+/// A block of its own octets and of bodies that lie in two shared memories, some of them more than once; flat beside it.
+fn gathered(dice: &mut Dice, pieces: usize) -> (Block, Vec<u8>) {
+    let shared: Vec<Shared> = [5000, 70_000].map(|octets| Shared::new(dice.octets(octets))).into();
+    let (mut own, mut bodies, mut flat) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in 0..pieces {
+        let head = dice.below(40); // sometimes none: two bodies in a row
+        let head = dice.octets(head);
+        own.extend_from_slice(&head);
+        flat.extend_from_slice(&head);
+        let memory = &shared[piece % 2];
+        let from = dice.below(memory.len() - 1);
+        let length = 1 + dice.below(memory.len() - from - 1);
+        bodies.push(Body::new(own.len(), Shared::clone(memory), from, length));
+        flat.extend_from_slice(&memory[from..from + length]);
+    }
+    (Block::gathered(own, bodies), flat)
+}
+
+#[test]
+fn gathered_blocks_leave_octet_for_octet_however_short_the_sends() {
+    on_every_rung(|mut io| {
+        let mut dice = Dice(3);
+        let mut done = VecDeque::new();
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let k = key(1, 1);
+        io.adopt(k, ours.into()).unwrap();
+        let rounds: Vec<_> = [1, 2, 30, 300].map(|pieces| gathered(&mut dice, pieces)).into();
+        let expected: Vec<u8> = rounds.iter().flat_map(|(_, flat)| flat.clone()).collect();
+        let octets = expected.len();
+        let reader = thread::spawn(move || {
+            let (mut back, mut room) = (Vec::new(), vec![0; 30_000]);
+            while back.len() < octets {
+                let count = peer.read(&mut room).unwrap();
+                assert!(count > 0);
+                back.extend_from_slice(&room[..count]);
+            }
+            (back, peer)
+        });
+        for (mut block, flat) in rounds {
+            assert_eq!(block.len(), flat.len());
+            let mut sent = 0;
+            while sent < flat.len() {
+                io.send(k, block, sent);
+                let (back, result) = wait_for(
+                    &mut io,
+                    &mut done,
+                    |d| matches!(d, Done::Sent { .. }),
+                    |d| {
+                        let Done::Sent { key, block, result } = d else { unreachable!() };
+                        assert_eq!(key, k);
+                        (block, result)
+                    },
+                );
+                sent += result.unwrap();
+                block = back;
+            }
+            let (_, bodies) = block.into_parts();
+            let mut memories: Vec<Shared> = bodies.into_iter().map(Body::into_memory).collect();
+            memories.sort_by_key(|memory| memory.len());
+            memories.dedup_by(|a, b| Shared::ptr_eq(a, b));
+            assert!(memories.iter_mut().all(|memory| Shared::get_mut(memory).is_some()), "the engine kept nothing");
+        }
+        let (back, peer) = reader.join().unwrap();
+        assert!(back == expected, "{octets} octets, other than they left");
+        assert!(io.counters().short_sends > 0, "the socket holds less than was sent");
+        assert!(close_and_wait(&mut io, &mut done, k).is_none());
         drop(peer);
         assert_quiet(&io);
     });
@@ -239,7 +310,7 @@ fn a_reused_slot_hears_nothing_of_its_earlier_life() {
                 io.close(k);
             } else {
                 assert_eq!(read_exactly(&mut io, &mut done, k, 4), generation.to_be_bytes());
-                io.send(k, Block(vec![5; 10]), 4);
+                io.send(k, Block::from(vec![5; 10]), 4);
                 if generation % 3 == 1 {
                     let sent = wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), |d| d);
                     assert!(matches!(sent, Done::Sent { result: Ok(6), .. }));
@@ -301,7 +372,7 @@ fn an_end_from_the_peer_is_told_with_its_kind() {
         let k = key(1, 0);
         io.adopt(k, ours).unwrap();
         io.receive(k);
-        io.send(k, Block(vec![1; 10]), 0);
+        io.send(k, Block::from(vec![1; 10]), 0);
         let sent = wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), |d| d);
         assert!(matches!(sent, Done::Sent { result: Ok(10), .. }), "{sent:?}");
         peer.set_nonblocking(false).unwrap();
@@ -311,7 +382,7 @@ fn an_end_from_the_peer_is_told_with_its_kind() {
         let end = wait_for(&mut io, &mut done, is_end, |d| d);
         let Done::ReceiveEnded { why: Ended::Error(error), .. } = end else { panic!("{end:?}") };
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        io.send(k, Block(vec![1; 10]), 0);
+        io.send(k, Block::from(vec![1; 10]), 0);
         let sent = wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), |d| d);
         assert!(matches!(sent, Done::Sent { result: Err(_), .. }), "{sent:?}");
         close_and_wait(&mut io, &mut done, key(0, 0));
@@ -362,7 +433,7 @@ fn connecting_succeeds_fails_and_is_cancelled() {
         assert!(matches!(connected, Done::Connected { result: Ok(()), .. }), "{connected:?}");
         let (mut peer, _) = listener.accept().unwrap();
         io.receive(k);
-        io.send(k, Block(b"ping".to_vec()), 0);
+        io.send(k, Block::from(b"ping".to_vec()), 0);
         wait_for(&mut io, &mut done, |d| matches!(d, Done::Sent { .. }), drop);
         let mut ping = [0; 4];
         peer.read_exact(&mut ping).unwrap();
@@ -512,7 +583,7 @@ fn calls_for_a_key_that_is_closing_or_gone_do_nothing() {
             io.quick_ack(k);
             io.close(k);
             io.reset(k);
-            io.send(k, Block(vec![1; 8]), 3);
+            io.send(k, Block::from(vec![1; 8]), 3);
         };
         io.close(k);
         call_all(&mut io);
@@ -551,7 +622,7 @@ fn an_engine_that_goes_away_closes_everything_it_had() {
             let (ours, peer) = UnixStream::pair().unwrap();
             io.adopt(key(slot, 1), ours.into()).unwrap();
             io.receive(key(slot, 1));
-            io.send(key(slot, 1), Block(vec![1; 1_000_000]), 0); // more than the socket holds: stays in flight
+            io.send(key(slot, 1), Block::from(vec![1; 1_000_000]), 0); // more than the socket holds: stays in flight
             peers.push(peer);
         }
         io.enter(Some(Duration::from_millis(10)), &mut done).unwrap();

@@ -3,7 +3,8 @@
 mod kit;
 
 use kit::TestNode;
-use kit::client::Client;
+use kit::client::{Client, Manner};
+use slimline_wire::h2::Limits;
 use slimline_wire::{ConnType, NameId};
 use std::time::Duration;
 
@@ -64,6 +65,44 @@ fn any_fanout_but_one_reaches_everybody_else() {
         }
         let (client, _) = &mut members[0];
         client.expect_silence(Duration::from_millis(50));
+    });
+}
+
+#[test]
+fn bodies_of_every_length_arrive_octet_for_octet() {
+    each_shard_count(|node| {
+        // Wide windows and small socket buffers: the kernel takes large messages in many short sends.
+        let manner = Manner {
+            limits: Limits { initial_window: 1 << 24, transport_window: 1 << 24, ..Limits::default() },
+            receive_octets: Some(16 * 1024),
+        };
+        let (mut alice, mut bob) = (Client::connect(node.address), Client::with(node.address, &manner));
+        let mut carol = Client::with(node.address, &manner);
+        let mut alice_link = alice.link(ConnType::Edge);
+        let (mut bob_link, mut carol_link) = (bob.link(ConnType::Edge), carol.link(ConnType::Edge));
+        assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
+        assert_eq!(carol.subscribe(&mut carol_link, BOB, NameId(2), 1), "");
+        for octets in [1 << 10, 4095, 4096, 6000, 16_000, 16_384, 20_000, 1 << 16, 200_000, 1 << 20] {
+            let payload =
+                |round: usize| -> Vec<u8> { (0..octets).map(|at| (at * 31 / 7 + round).to_le_bytes()[0]).collect() };
+            for round in 0..3 {
+                // Small ones several at a time; what is long enough to congest a reader, one by one.
+                let copies = if octets < 1 << 17 { 5 } else { 1 };
+                for copy in 0..copies {
+                    alice.publish(&mut alice_link, BOB, NameId::ANY, 100, &payload(round + copy));
+                }
+                for copy in 0..copies {
+                    let expected = payload(round + copy);
+                    assert!(bob.expect_payload(&mut bob_link) == expected, "{octets} octets, round {round}");
+                    assert!(carol.expect_payload(&mut carol_link) == expected, "{octets} octets, round {round}");
+                }
+                alice.publish(&mut alice_link, BOB, NameId(1), 1, &payload(round));
+                assert!(bob.expect_payload(&mut bob_link) == payload(round), "{octets} octets, round {round}");
+            }
+        }
+        if node.node().report().len() == 1 {
+            assert!(node.counters().gathered_out > 0, "those that were put together, and those with two readers here");
+        }
     });
 }
 

@@ -51,11 +51,17 @@ fn a_warm_shard_forwards_without_allocating() {
         let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));
         let (mut bob_link, mut alice_link) = (bob.link(ConnType::Edge), alice.link(ConnType::Edge));
         assert_eq!(bob.subscribe(&mut bob_link, BOB, NameId(1), 1), "");
+        let mut carol = Client::connect(node.address);
+        let mut carol_link = carol.link(ConnType::Edge);
+        assert_eq!(carol.subscribe(&mut carol_link, BOB, NameId(2), 1), "");
         let mut run = |messages: usize| {
-            for size in [200usize, 1000, 16_000] {
+            for size in [200usize, 1000, 6000, 16_000] {
                 for _ in 0..messages {
                     alice.publish(&mut alice_link, BOB, NameId(1), 1, &vec![7; size]);
                     assert_eq!(bob.expect_payload(&mut bob_link).len(), size);
+                    alice.publish(&mut alice_link, BOB, NameId::ANY, 2, &vec![7; size]);
+                    assert_eq!(bob.expect_payload(&mut bob_link).len(), size);
+                    assert_eq!(carol.expect_payload(&mut carol_link).len(), size);
                 }
             }
         };
@@ -63,6 +69,7 @@ fn a_warm_shard_forwards_without_allocating() {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         run(1000);
         let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert!(allocations <= SLACK, "{allocations} allocations for 3000 messages on {shards} shards");
+        assert!(allocations <= SLACK, "{allocations} allocations for 8000 messages on {shards} shards");
+        assert!(node.counters().gathered_out > 0, "large bodies were gathered");
     }
 }

@@ -126,6 +126,15 @@ impl Deframer {
         }
     }
 
+    /// Puts the message just handed out, if it was put together here, into `memory`, and goes on with what that had
+    /// room for. What it held is lost. The caller has no borrow of the message any more: it reads on in `memory`.
+    pub fn take_message(&mut self, memory: &mut Vec<u8>) {
+        debug_assert!(matches!(self.step, Step::Taken), "the last item was a message put together here");
+        memory.clear();
+        std::mem::swap(&mut self.held, memory);
+        self.step = Step::Between;
+    }
+
     /// Judges the prefix in `held`, as far as it is there.
     fn prefix(&mut self) -> Result<Option<Item<'static>>, GrpcError> {
         if let Some(&flag) = self.held.first()
@@ -288,6 +297,21 @@ mod tests {
         assert_eq!((deframer.held_octets(), deframer.is_between_messages()), (3, false));
         assert_eq!(deframer.next(&mut tail), Ok(Some(Item::Message(b"message"))));
         assert_eq!((deframer.held_octets(), deframer.is_between_messages()), (0, true));
+    }
+
+    #[test]
+    fn a_message_put_together_can_be_taken_away() {
+        let input = framed(&[b"one", b"second"]);
+        let mut deframer = Deframer::new(100);
+        let (mut head, mut tail) = input.split_at(6);
+        assert_eq!(deframer.next(&mut head), Ok(None));
+        assert_eq!(deframer.next(&mut tail), Ok(Some(Item::Message(b"one"))));
+        let mut memory = Vec::with_capacity(1000);
+        deframer.take_message(&mut memory);
+        assert_eq!((&memory[..], deframer.held.capacity()), (&b"one"[..], 1000));
+        assert_eq!(deframer.held_octets(), 0);
+        assert_eq!(deframer.next(&mut tail), Ok(Some(Item::Message(b"second"))));
+        assert_eq!(memory, b"one");
     }
 
     #[test]

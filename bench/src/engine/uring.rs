@@ -46,13 +46,14 @@ impl Uring {
             Done::ReceiveEnded { key, why: Ended::Eof } => tell(key.slot, Arrival::Ended(None)),
             Done::ReceiveEnded { key, why: Ended::Error(error) } => tell(key.slot, Arrival::Ended(Some(error))),
             Done::Sent { key, block, result: Ok(sent) } if sent < block.len() => {
-                let mut rest = block;
+                let (mut rest, _) = block.into_parts();
                 rest.drain(..sent);
-                self.io.send(key, rest, 0);
+                self.io.send(key, Block::from(rest), 0);
             }
-            Done::Sent { key, mut block, result } => {
-                block.clear();
-                self.spare.push(block.0);
+            Done::Sent { key, block, result } => {
+                let (mut octets, _) = block.into_parts();
+                octets.clear();
+                self.spare.push(octets);
                 match result {
                     Ok(_) => tell(key.slot, Arrival::Writable),
                     Err(error) => tell(key.slot, Arrival::Ended(Some(error))),
@@ -88,7 +89,7 @@ impl Door for Uring {
             return Ok(());
         }
         let octets = std::mem::replace(&mut out.octets, self.spare.pop().unwrap_or_default());
-        self.io.send(key(slot), Block(octets), std::mem::take(&mut out.from));
+        self.io.send(key(slot), Block::from(octets), std::mem::take(&mut out.from));
         out.blocked = true; // one send at a time; more may gather meanwhile
         Ok(())
     }

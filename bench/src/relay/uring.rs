@@ -79,12 +79,13 @@ impl Relay {
             Done::ReceiveEnded { key, why: Ended::NoBuffers } => self.io.receive(key),
             Done::ReceiveEnded { why: Ended::Cancelled, .. } => {}
             Done::ReceiveEnded { key, .. } => self.end(key.slot as usize),
-            Done::Sent { key, mut block, result } => match result {
+            Done::Sent { key, block, result } => match result {
                 Ok(sent) if sent < block.len() => {
-                    block.0.drain(..sent);
-                    self.io.send(key, block, 0);
+                    let (mut octets, _) = block.into_parts();
+                    octets.drain(..sent);
+                    self.io.send(key, Block::from(octets), 0);
                 }
-                Ok(_) => self.sent(key.slot as usize, block.0),
+                Ok(_) => self.sent(key.slot as usize, block.into_parts().0),
                 Err(_) => self.end(key.slot as usize),
             },
             Done::Closed { .. } | Done::Woken | Done::Connected { .. } => {}
@@ -125,7 +126,7 @@ impl Relay {
             if !end.sending && !end.held.is_empty() {
                 end.sending = true;
                 let block = std::mem::replace(&mut end.held, std::mem::take(&mut end.spare));
-                self.io.send(key(slot), Block(block), 0);
+                self.io.send(key(slot), Block::from(block), 0);
             }
         }
     }

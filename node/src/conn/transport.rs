@@ -1,5 +1,6 @@
 //! One accepted or dialled socket: its HTTP/2 state, and the one send in flight.
 
+use crate::io::Body as SharedBody;
 use slimline_wire::grpc::Deframer;
 use slimline_wire::h2::{Limits, Recv, Role, Send, StreamId};
 use std::time::Instant;
@@ -76,6 +77,9 @@ pub(crate) struct Tx {
     pub(crate) h2: Send,
     /// Frames that leave with the next send.
     pub(crate) fill: Vec<u8>,
+    /// Bodies that leave between octets of `fill`, and their octets.
+    pub(crate) fill_bodies: Vec<SharedBody>,
+    pub(crate) fill_body_octets: usize,
     /// Octets of `fill` that are not messages: answers, acknowledgements, windows.
     pub(crate) control_octets: usize,
     /// Messages in `fill`, and when the first of them arrived; for the latency histogram.
@@ -92,6 +96,14 @@ pub(crate) struct Tx {
     pub(crate) backlogged: Vec<(u32, u32)>,
     /// Answers that wait for a window; as many as the peer may have streams.
     pub(crate) bodies: Vec<Body>,
+}
+
+impl Tx {
+    /// Octets that leave with the next send.
+    #[inline]
+    pub(crate) fn fill_octets(&self) -> usize {
+        self.fill.len() + self.fill_body_octets
+    }
 }
 
 /// How far a transport is on its way out.
@@ -152,6 +164,8 @@ impl Transport {
             tx: Tx {
                 h2: Send::new(Role::Server, limits),
                 fill: Vec::new(),
+                fill_bodies: Vec::new(),
+                fill_body_octets: 0,
                 control_octets: 0,
                 fill_messages: 0,
                 fill_since: None,

@@ -139,10 +139,11 @@ impl Epoll {
         let Some((block, from)) = socket.sending.take() else { return };
         self.counters.kernel_calls += 1;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let result = match net::send(&socket.fd, &block[from..], flags) {
+        let (result, asked) = send_some(&socket.fd, &block, from, flags);
+        let result = match result {
             Ok(octets) => {
                 self.counters.octets_sent += octets as u64;
-                self.counters.short_sends += u64::from(octets < block.len() - from);
+                self.counters.short_sends += u64::from(octets < asked);
                 Ok(octets)
             }
             Err(Errno::AGAIN | Errno::INTR) => {
@@ -420,6 +421,22 @@ impl Io for Epoll {
     }
 }
 
+/// One call's worth of a block; how much was taken of how much.
+fn send_some(fd: &OwnedFd, block: &Block, from: usize, flags: SendFlags) -> (Result<usize, Errno>, usize) {
+    if let Some(rest) = block.in_one_piece(from) {
+        return (net::send(fd, rest, flags), rest.len());
+    }
+    let (mut slices, mut count, mut asked) = ([io::IoSlice::new(&[]); PIECES_MAX], 0, 0);
+    for (slice, piece) in slices.iter_mut().zip(block.pieces(from)) {
+        *slice = io::IoSlice::new(piece);
+        count += 1;
+        asked += piece.len();
+    }
+    (net::sendmsg(fd, &slices[..count], &mut net::SendAncillaryBuffer::default(), flags), asked)
+}
+
+/// Pieces of one gathered send; a block of more leaves in several.
+const PIECES_MAX: usize = 64;
 /// Events taken per `enter`; what does not fit comes with the next one.
 const EVENTS_PER_ENTER: usize = 1024;
 /// Receives from one socket before others have their turn.

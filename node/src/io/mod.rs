@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+mod block;
 mod buf_ring;
 mod engine;
 mod epoll;
@@ -27,6 +28,7 @@ mod socket;
 mod token;
 mod uring;
 
+pub use block::{Block, Body, Shared};
 pub use engine::Engine;
 pub use epoll::Epoll;
 pub use options::{Disable, EngineChoice, EngineKind, Features, IoCounters, IoOptions};
@@ -48,23 +50,6 @@ pub struct Key {
 impl Key {
     /// Generations count modulo this.
     pub const GENERATIONS: u32 = 1 << 24;
-}
-
-/// Send memory: owned and reusable; it is in the engine's hands from [`Io::send`] until [`Done::Sent`].
-#[derive(Debug, Default)]
-pub struct Block(pub Vec<u8>);
-
-impl std::ops::Deref for Block {
-    type Target = Vec<u8>;
-    fn deref(&self) -> &Vec<u8> {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Block {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
 }
 
 /// Why nothing more is received until the owner asks again.
@@ -178,7 +163,8 @@ pub trait Io {
     /// come before it. Does nothing while receiving is off.
     fn pause(&mut self, key: Key);
 
-    /// Sends `block[from..]`, which must not be empty. At most one send in flight per key.
+    /// Sends what is behind the first `from` octets of the block, which must not be nothing; bodies are gathered, not
+    /// copied. At most one send in flight per key.
     fn send(&mut self, key: Key, block: Block, from: usize);
 
     /// Tells the peer that nothing more will be sent (FIN after what was sent); receiving goes on.

@@ -11,6 +11,8 @@ use crate::conn::table::{KEY_GENERATION_MASK, Table};
 use crate::conn::transport::{Closing, Transport};
 use crate::control::Request;
 use crate::control::inventory::Inventory;
+use crate::io::{Block, Shared};
+use crate::limits::{SPARE_SHARED_MAX, SPARE_SHARED_OCTETS_MAX};
 use crate::memory::Memory;
 use crate::mesh_port::MeshPort;
 use crate::settings::Settings;
@@ -85,6 +87,10 @@ pub(crate) struct Core {
     /// Reused by every general re-encode.
     pub(crate) scratch: Vec<u8>,
     pub(crate) spare_blocks: Vec<Vec<u8>>,
+    /// Memory for the next message that several sends share; nobody else holds it.
+    pub(crate) spare_shared: Vec<Shared>,
+    /// The message being handled, if it lies in memory that sends may share.
+    pub(crate) sharing: Option<Shared>,
     pub(crate) date: Date,
 }
 
@@ -160,6 +166,8 @@ impl Core {
             hops: Vec::new(),
             scratch: Vec::new(),
             spare_blocks: Vec::new(),
+            spare_shared: Vec::new(),
+            sharing: None,
             date: Date::default(),
         }
     }
@@ -248,6 +256,44 @@ impl Core {
         }
     }
 
+    /// Memory that nobody else holds, for a message of so many octets that sends may share.
+    pub(crate) fn lease_shared(&mut self, octets: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Shared {
+        let fits = |spare: &Shared| (octets..=shared_room_max(octets)).contains(&spare.capacity());
+        let place = self.spare_shared.iter().rposition(fits);
+        let mut shared = place.map(|place| self.spare_shared.swap_remove(place)).unwrap_or_default();
+        fill(Shared::get_mut(&mut shared).expect("spare memory is held once"));
+        shared
+    }
+
+    /// Keeps shared memory for the next message once the last send that took from it is over; the longest kept goes.
+    pub(crate) fn return_shared(&mut self, mut shared: Shared) {
+        let Some(octets) = Shared::get_mut(&mut shared) else { return };
+        if (1..=SPARE_SHARED_OCTETS_MAX).contains(&octets.capacity()) {
+            octets.clear();
+            if self.spare_shared.len() == SPARE_SHARED_MAX {
+                self.spare_shared.swap_remove(0);
+            }
+            self.spare_shared.push(shared);
+        }
+    }
+
+    /// Takes a sent block apart for reuse.
+    pub(crate) fn recycle(&mut self, slot: u32, generation: u32, block: Block) {
+        let (octets, mut bodies) = block.into_parts();
+        Self::return_block(&mut self.spare_blocks, octets);
+        if bodies.capacity() == 0 {
+            return;
+        }
+        for body in bodies.drain(..) {
+            self.return_shared(body.into_memory());
+        }
+        if let Some(transport) = self.transports.get_mut(slot, generation)
+            && transport.tx.fill_bodies.capacity() == 0
+        {
+            transport.tx.fill_bodies = bodies;
+        }
+    }
+
     /// Keeps an idle block for the next transport that has something to say.
     pub(crate) fn return_block(spare: &mut Vec<Vec<u8>>, mut block: Vec<u8>) {
         if block.capacity() > 0
@@ -258,6 +304,12 @@ impl Core {
             spare.push(block);
         }
     }
+}
+
+/// Room that memory may have while sends share a message of so many octets: a reader that takes none of them must not
+/// hold much more than what is queued for it.
+pub(crate) const fn shared_room_max(octets: usize) -> usize {
+    2 * octets
 }
 
 /// How much output waits for the flush, and since when.

@@ -4,7 +4,8 @@ use super::core::Core;
 use super::receive::Flow;
 use super::subscribe::Sort;
 use crate::conn::connection::{Pressure, Wait};
-use crate::limits::OUTPUTS_PER_TURN;
+use crate::io::Shared;
+use crate::limits::{GATHER_OCTETS_MIN, OUTPUTS_PER_TURN};
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{Header, MessageView, parse};
 use slimline_wire::{ConnType, Name};
@@ -18,6 +19,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) header: &'a Header<'a>,
     /// The ttl it leaves with.
     pub(crate) ttl: u32,
+    /// The message once more, where sends may share it.
+    pub(crate) shared: Option<&'a Shared>,
 }
 
 /// Which shards a fan-out reaches.
@@ -104,7 +107,8 @@ impl Core {
     ) -> Flow {
         let name = header.destination.name;
         let filter = self.filter(from);
-        let outgoing = Outgoing { message, header, ttl: header.ttl - 1 };
+        let shared = self.sharing.take().filter(|shared| shared.as_ptr() == message.as_ptr());
+        let outgoing = Outgoing { message, header, ttl: header.ttl - 1, shared: shared.as_ref() };
         if header.fanout == 1 {
             let Some(hop) = self.choose(&name, from, filter) else {
                 self.counters.drop_no_route += 1;
@@ -174,9 +178,7 @@ impl Core {
         }
         if single_batch {
             hops.retain(|hop| hop.shard == self.index);
-            for hop in hops.iter() {
-                self.enqueue(hop.slot, hop.generation, outgoing, now);
-            }
+            self.enqueue_all(hops, outgoing, now);
             return Flow::Next;
         }
         self.fan_out_here(from, outgoing, filter, FanoutCursor::of_shard(self.index), hops, now)
@@ -199,10 +201,21 @@ impl Core {
         if let Some(wait) = hops.iter().find_map(|&hop| self.must_wait(hop)) {
             return Flow::Park(wait, before, true);
         }
-        for hop in hops.iter() {
-            self.enqueue(hop.slot, hop.generation, outgoing, now);
-        }
+        self.enqueue_all(hops, outgoing, now);
         if more { Flow::Park(Wait::Turn, cursor, true) } else { Flow::Next }
+    }
+
+    /// Queues one message towards several connections of this shard: a long one is copied once, and shared.
+    pub(crate) fn enqueue_all(&mut self, hops: &[ConnId], outgoing: &Outgoing<'_>, now: Instant) {
+        let copied = (outgoing.shared.is_none() && hops.len() > 1 && outgoing.message.len() >= GATHER_OCTETS_MIN)
+            .then(|| self.lease_shared(outgoing.message.len(), |memory| memory.extend_from_slice(outgoing.message)));
+        let outgoing = Outgoing { shared: outgoing.shared.or(copied.as_ref()), ..*outgoing };
+        for hop in hops {
+            self.enqueue(hop.slot, hop.generation, &outgoing, now);
+        }
+        if let Some(shared) = copied {
+            self.return_shared(shared);
+        }
     }
 
     /// Which kinds a message from this connection does not reach (slim-wire §6.3).

@@ -21,8 +21,8 @@ use self::core::{Action, Core, Unflushed};
 use self::stats::{Published, ShardReport};
 use crate::control::{Order, Orders, Request, RequestKind};
 use crate::gate::Gate;
-use crate::io::{Block, Done, Ended, Io, Key};
-use crate::limits::{DELTAS_PER_TURN, GATE_PAUSE, MEMORY_STEP_OCTETS, TICK};
+use crate::io::{Done, Ended, Io, Key};
+use crate::limits::{DELTAS_PER_TURN, GATE_PAUSE, MEMORY_STEP_OCTETS, REARMS_PER_TURN, TICK};
 use crate::mesh::{Doorbell, LogReader};
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
@@ -51,6 +51,8 @@ pub(crate) struct Shard<I: Io> {
     done: VecDeque<Done>,
     /// Listeners whose accepting failed: they are tried again at the next tick.
     deaf: Vec<u32>,
+    /// Transports whose receiving ended for want of buffers: armed again a few at a time, oldest first.
+    starved: VecDeque<Key>,
     next_tick: Instant,
     /// Who waits to hear that everything read is on its way.
     quiescing: Option<Sender<()>>,
@@ -99,6 +101,7 @@ impl<I: Io> Shard<I> {
             published: parts.published,
             done: VecDeque::new(),
             deaf: Vec::new(),
+            starved: VecDeque::new(),
             next_tick: parts.now + TICK,
             quiescing: None,
             stopping: false,
@@ -157,6 +160,7 @@ impl<I: Io> Shard<I> {
         while let Some(done) = self.done.pop_front() {
             self.complete(done, now);
         }
+        self.feed_starved();
         self.core.retry_elsewhere();
         self.core.resume(now);
         self.core.deadlines(now);
@@ -236,8 +240,8 @@ impl<I: Io> Shard<I> {
                 self.core.reap_streams();
             }
             Done::Sent { key, block, result } => {
-                if let Some((block, from)) = self.core.sent(key.slot, key.generation, block.0, result) {
-                    self.io.send(key, Block(block), from);
+                if let Some((block, from)) = self.core.sent(key.slot, key.generation, block, result) {
+                    self.io.send(key, block, from);
                 }
             }
             Done::ReceiveEnded { key, why } => self.receive_ended(key, why, now),
@@ -261,10 +265,21 @@ impl<I: Io> Shard<I> {
             return;
         }
         match why {
-            Ended::NoBuffers => self.io.receive(key),
+            Ended::NoBuffers => {
+                self.core.counters.starved += 1;
+                self.starved.push_back(key);
+            }
             Ended::Cancelled => {}
             Ended::Eof => self.core.peer_ended(key.slot, key.generation, now),
             Ended::Error(_) => self.core.abandon_transport(key.slot, key.generation),
+        }
+    }
+
+    /// Arms receiving again where it ended for want of buffers, by the credit of one turn: every buffer is back by now.
+    fn feed_starved(&mut self) {
+        for _ in 0..REARMS_PER_TURN.min(self.starved.len()) {
+            let Some(key) = self.starved.pop_front() else { return };
+            self.io.receive(key); // nothing happens if it has closed meanwhile
         }
     }
 
@@ -356,7 +371,7 @@ impl<I: Io> Shard<I> {
         for index in 0..self.core.touched.len() {
             let (slot, generation) = self.core.touched[index];
             if let Some(block) = self.core.take_block(slot, generation, now) {
-                self.io.send(Key { slot, generation }, Block(block), 0);
+                self.io.send(Key { slot, generation }, block, 0);
             }
         }
         self.core.touched.clear();
@@ -411,6 +426,7 @@ impl<I: Io> Shard<I> {
     /// How long the kernel may keep us; zero when there is work left.
     fn wait(&self, now: Instant) -> Option<Duration> {
         if !self.core.ready.is_empty()
+            || !self.starved.is_empty()
             || !self.core.farewells.is_empty()
             || !self.core.touched.is_empty()
             || self.deltas.has_more()

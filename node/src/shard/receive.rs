@@ -1,10 +1,11 @@
 //! Bytes in: octets of one transport → HTTP/2 events → SLIM messages.
 
-use super::core::Core;
+use super::core::{Core, shared_room_max};
 #[cfg(test)]
 use super::reach::trap;
 use crate::conn::connection::{Parked, Phase, Wait};
 use crate::conn::transport::{Closing, Rx, StreamRole};
+use crate::io::Shared;
 use crate::limits;
 use slimline_fib::FanoutCursor;
 use slimline_wire::grpc::{Deframer, GrpcError, Item, Status};
@@ -216,19 +217,37 @@ impl Core {
         loop {
             match self.reading.run(|| own.next(&mut input)) {
                 Ok(None) => break,
-                Ok(Some(Item::Message(message))) => match self.message(conn_slot, conn_generation, message, now) {
-                    Flow::Next => {
-                        if std::mem::take(&mut is_first) {
-                            own = Deframer::new(self.settings.message_octets_max); // the link is up
+                Ok(Some(Item::Message(message))) => {
+                    let is_held = !octets.as_ptr_range().contains(&message.as_ptr());
+                    let (flow, stopped) = if is_held && !is_first && message.len() >= limits::GATHER_OCTETS_MIN {
+                        // Put together already: its next hops share that memory instead of copying it again.
+                        let shared = self.lease_shared(message.len(), |memory| own.take_message(memory));
+                        let is_snug = shared.capacity() <= shared_room_max(shared.len());
+                        self.sharing = is_snug.then(|| Shared::clone(&shared));
+                        let flow = self.message(conn_slot, conn_generation, &shared, now);
+                        self.sharing = None;
+                        let stopped = matches!(flow, Flow::Park(..)).then(|| shared.to_vec());
+                        self.return_shared(shared);
+                        (flow, stopped)
+                    } else {
+                        let flow = self.message(conn_slot, conn_generation, message, now);
+                        let stopped = matches!(flow, Flow::Park(..)).then(|| message.to_vec());
+                        (flow, stopped)
+                    };
+                    match flow {
+                        Flow::Next => {
+                            if std::mem::take(&mut is_first) {
+                                own = Deframer::new(self.settings.message_octets_max); // the link is up
+                            }
                         }
+                        Flow::Park(wait, cursor, resumed) => {
+                            let message = stopped.unwrap_or_default();
+                            self.park(conn_slot, conn_generation, wait, cursor, resumed, message, input);
+                            break;
+                        }
+                        Flow::Ended => return,
                     }
-                    Flow::Park(wait, cursor, resumed) => {
-                        let message = message.to_vec();
-                        self.park(conn_slot, conn_generation, wait, cursor, resumed, message, input);
-                        break;
-                    }
-                    Flow::Ended => return,
-                },
+                }
                 Ok(Some(Item::Oversize { length })) if is_first => {
                     self.counters.links_refused += 1;
                     let limit = limits::NEGOTIATION_OCTETS_MAX;

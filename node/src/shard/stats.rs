@@ -47,6 +47,10 @@ counters! {
     messages_in,
     /// SLIM messages queued towards connections of this shard.
     messages_out,
+    /// Of those, messages whose body was gathered from memory several sends share.
+    gathered_out,
+    /// Times receiving ended for want of buffers and waited for its turn to be armed again.
+    starved,
     /// Octets received from sockets.
     octets_in,
     /// Octets handed to sockets.

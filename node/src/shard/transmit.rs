@@ -4,7 +4,8 @@ use super::core::{Action, Core};
 use super::forward::Outgoing;
 use crate::conn::connection::{Connection, Ending, Phase, Pressure};
 use crate::conn::transport::{Closing, Tx};
-use crate::limits::{FILL_OCTETS_MAX, LINGER, ROUND_OCTETS};
+use crate::io::{Block, Body, Shared};
+use crate::limits::{FILL_OCTETS_MAX, GATHER_OCTETS_MIN, LINGER, ROUND_OCTETS};
 use slimline_wire::ConnType;
 use slimline_wire::grpc::{PREFIX_OCTETS, Status, prefix};
 use slimline_wire::h2::StreamId;
@@ -74,8 +75,20 @@ impl Core {
         let (length, framed) = (message.len() as u32, octets as u32);
         #[expect(clippy::cast_possible_truncation, reason = "patchable means the ttl is below 128")]
         let ttl = outgoing.ttl as u8;
-        let direct = connection.out.is_empty() && tx.fill.len() + octets <= FILL_OCTETS_MAX;
-        if direct && octets > tx.h2.max_frame_size() as usize && tx.h2.window(connection.stream) >= framed {
+        let direct = connection.out.is_empty() && tx.fill_octets() + octets <= FILL_OCTETS_MAX;
+        let head = outgoing.header.end();
+        let gathered = outgoing.shared.filter(|_| {
+            direct
+                && in_place.is_some()
+                && message.len() - head >= GATHER_OCTETS_MIN
+                && head + PREFIX_OCTETS <= tx.h2.max_frame_size() as usize
+                && tx.h2.window(connection.stream) >= framed
+        });
+        if let Some(shared) = gathered {
+            let in_place = in_place.map(|(ttl_at, tag)| (ttl_at, ttl, tag));
+            gather(tx, connection.stream, shared, head, in_place);
+            self.counters.gathered_out += 1;
+        } else if direct && octets > tx.h2.max_frame_size() as usize && tx.h2.window(connection.stream) >= framed {
             write_large(tx, connection.stream, message, in_place.map(|(ttl_at, tag)| (ttl_at, ttl, tag)));
         } else {
             let target = if direct && tx.h2.begin_data(connection.stream, framed, &mut tx.fill) {
@@ -159,7 +172,7 @@ impl Core {
         let Some(transport) = self.transports.get_mut(slot, generation) else { return };
         let tx = &mut transport.tx;
         let (mut idle_rounds, mut emptied) = (0, Vec::new());
-        while tx.fill.len() < FILL_OCTETS_MAX && idle_rounds < tx.backlogged.len() {
+        while tx.fill_octets() < FILL_OCTETS_MAX && idle_rounds < tx.backlogged.len() {
             let pair = tx.backlogged.remove(0);
             let Some(connection) = self.connections.get_mut(pair.0, pair.1) else { continue };
             Self::lease_block(&mut self.spare_blocks, &mut tx.fill);
@@ -199,7 +212,7 @@ impl Core {
     }
 
     /// Hands a transport's block over for sending; `None` while one is in flight or nothing waits.
-    pub(crate) fn take_block(&mut self, slot: u32, generation: u32, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn take_block(&mut self, slot: u32, generation: u32, now: Instant) -> Option<Block> {
         self.refill(slot, generation);
         let transport = self.transports.get_mut(slot, generation)?;
         transport.touched = false;
@@ -232,7 +245,8 @@ impl Core {
         }
         transport.unanswered = 0;
         tx.h2.seal();
-        let block = std::mem::take(&mut tx.fill);
+        let block = Block::gathered(std::mem::take(&mut tx.fill), std::mem::take(&mut tx.fill_bodies));
+        tx.fill_body_octets = 0;
         tx.flight_octets = block.len();
         tx.control_octets = 0;
         tx.flight_sent = 0;
@@ -254,11 +268,11 @@ impl Core {
         &mut self,
         slot: u32,
         generation: u32,
-        block: Vec<u8>,
+        block: Block,
         result: std::io::Result<usize>,
-    ) -> Option<(Vec<u8>, usize)> {
+    ) -> Option<(Block, usize)> {
         let Some(transport) = self.transports.get_mut(slot, generation) else {
-            Self::return_block(&mut self.spare_blocks, block);
+            self.recycle(slot, generation, block);
             return None;
         };
         let tx = &mut transport.tx;
@@ -278,14 +292,14 @@ impl Core {
                 if let Some(transport) = self.transports.get_mut(slot, generation) {
                     transport.tx.flight_shares = shares;
                 }
-                Self::return_block(&mut self.spare_blocks, block);
+                self.recycle(slot, generation, block);
                 self.touch(slot, generation);
             }
             Err(error) => {
                 tracing::debug!(transport = slot, %error, "send failed");
                 tx.flight_octets = 0;
                 tx.flight_shares.clear();
-                Self::return_block(&mut self.spare_blocks, block);
+                self.recycle(slot, generation, block);
                 self.abandon_transport(slot, generation);
             }
         }
@@ -395,6 +409,42 @@ fn write_large(tx: &mut Tx, stream: StreamId, message: &[u8], in_place: Option<I
     }
     put_until(message.len(), &[]);
     debug_assert_eq!(taken, message.len() + PREFIX_OCTETS, "the windows allowed it");
+}
+
+/// Writes a message whose octets from `head` on leave from where they lie; the windows are known to allow all of it,
+/// and `head` fits one frame.
+fn gather(tx: &mut Tx, stream: StreamId, message: &Shared, head: usize, in_place: Option<InPlace<'_>>) {
+    let frame_octets_max = tx.h2.max_frame_size() as usize;
+    let begin = |tx: &mut Tx, octets: usize| {
+        let begun = u32::try_from(octets).is_ok_and(|octets| tx.h2.begin_data(stream, octets, &mut tx.fill));
+        debug_assert!(begun, "the windows allowed it");
+    };
+    let octets = message.len() + PREFIX_OCTETS;
+    begin(tx, octets.min(frame_octets_max));
+    let start = tx.fill.len() + PREFIX_OCTETS;
+    tx.fill.extend_from_slice(&prefix(u32::try_from(message.len()).unwrap_or(u32::MAX)));
+    tx.fill.extend_from_slice(&message[..head]);
+    if let Some((ttl_at, ttl, tag)) = in_place {
+        tx.fill[start + ttl_at as usize] = ttl;
+        if let Some((mac_at, tag)) = tag {
+            let mac_at = start + mac_at as usize;
+            tx.fill[mac_at..mac_at + MAC_OCTETS].copy_from_slice(tag);
+        }
+    }
+    let (mut from, mut part) = (head, octets.min(frame_octets_max) - PREFIX_OCTETS - head);
+    loop {
+        if part > 0 {
+            tx.fill_bodies.push(Body::new(tx.fill.len(), Shared::clone(message), from, part));
+            tx.fill_body_octets += part;
+        }
+        tx.h2.seal(); // the frame goes on outside of `fill`
+        from += part;
+        if from == message.len() {
+            return;
+        }
+        part = (message.len() - from).min(frame_octets_max);
+        begin(tx, part);
+    }
 }
 
 /// A connection's queue grew: its age is looked at from now on. True if it became congested by that.

@@ -96,8 +96,17 @@ impl Total {
         let Self { faults, counters, .. } = self;
         let Counters { mesh_in, parked_target, parked_settle, parked_control, stalled, cut, rerouted, .. } = counters;
         let Counters { drop_stalled, drop_mac, drop_malformed, .. } = counters;
-        let flow = [*mesh_in, *parked_target, *parked_settle, *parked_control, *stalled, *cut, *rerouted];
-        let trouble = [*drop_stalled, *drop_mac, *drop_malformed, *faults];
+        let flow = [
+            *mesh_in,
+            *parked_target,
+            *parked_settle,
+            *parked_control,
+            *stalled,
+            *cut,
+            *rerouted,
+            counters.gathered_out,
+        ];
+        let trouble = [*drop_stalled, *drop_mac, *drop_malformed, *faults, counters.starved];
         assert!(flow.iter().chain(&trouble).all(|&count| count > 0), "{flow:?} {trouble:?}");
     }
 }

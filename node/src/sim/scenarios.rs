@@ -5,6 +5,7 @@ use super::history::Summary;
 use super::life::{Life, SERVICES};
 use super::node::{PATIENT, STRICT, Shape};
 use crate::io::sim::Faults;
+use crate::limits::REARMS_PER_TURN;
 use crate::settings::SlowReader;
 use slimline_wire::NameId;
 use slimline_wire::h2::Limits;
@@ -249,6 +250,36 @@ fn what_was_read_before_a_drain_is_delivered() {
             counters.named()
         );
         assert_eq!(life.history.copies(), counters.messages_out, "seed {seed}: {:?}", counters.named());
+    }
+}
+
+#[test]
+fn receives_that_starve_are_armed_again_a_few_at_a_time_and_none_is_forgotten() {
+    for seed in 0..SEEDS {
+        let mut life =
+            Life::new(seed, &Shape { shards: 1, slow_reader: PATIENT, faults: Faults::NONE, ..Shape::default() });
+        let reader = life.linked();
+        life.subscribed(reader, 0, ALPHA);
+        let publishers: Vec<usize> = (0..3 * REARMS_PER_TURN).map(|_| life.linked()).collect();
+        life.node.net.set_faults(Faults { no_buffers: 1000, ..Faults::HARMLESS });
+        for &publisher in &publishers {
+            (0..3).for_each(|_| life.publish(publisher, 0, &plan(ALPHA, 1)));
+        }
+        for shard in &mut life.node.shards {
+            shard.shard.io.take_armed_most();
+        }
+        while life.node.counters().starved < 10 * publishers.len() as u64 {
+            life.step();
+        }
+        assert_eq!(life.received(reader, 0), 0, "seed {seed}: nobody is heard");
+        life.node.net.heal();
+        life.run_until("everybody is heard", Duration::from_secs(10), |life| {
+            life.received(reader, 0) == 3 * publishers.len() as u64
+        });
+        for shard in &mut life.node.shards {
+            assert_eq!(shard.shard.io.take_armed_most(), REARMS_PER_TURN, "seed {seed}: one turn's credit");
+        }
+        assert_eq!(life.finish().missing, 0, "seed {seed}");
     }
 }
 

@@ -275,7 +275,7 @@ impl<I: Io> Echo<I> {
         let peer = self.peers.get_mut(&key.slot).expect("a living peer");
         if peer.sending.is_none() && !peer.waiting.is_empty() && !peer.closing {
             peer.sending = Some(0);
-            let block = Block(std::mem::take(&mut peer.waiting));
+            let block = Block::from(std::mem::take(&mut peer.waiting));
             self.io.send(key, block, 0);
         }
     }

@@ -34,6 +34,9 @@ pub struct Sim {
     /// Blocks that have not come home.
     blocks_out: usize,
     last_wait: Option<Duration>,
+    /// Receives armed since the last `enter`, and the most there ever were between two.
+    armed: usize,
+    armed_most: usize,
 }
 
 struct Listener {
@@ -57,12 +60,19 @@ impl Sim {
             counters: IoCounters::default(),
             blocks_out: 0,
             last_wait: Some(Duration::ZERO),
+            armed: 0,
+            armed_most: 0,
         })
     }
 
     /// How long the shard wanted to wait in its last `enter`; `None` = until something happens.
     pub fn last_wait(&self) -> Option<Duration> {
         self.last_wait
+    }
+
+    /// The most receives the shard armed between two `enter`s; forgets them.
+    pub fn take_armed_most(&mut self) -> usize {
+        std::mem::take(&mut self.armed_most)
     }
 
     /// Sockets the shard has open.
@@ -254,10 +264,11 @@ impl Io for Sim {
     }
 
     fn receive(&mut self, key: Key) {
-        if let Some(socket) = self.open(key) {
-            socket.receiving = true;
-            socket.pausing = false;
-        }
+        let Some(socket) = self.open(key) else { return };
+        let is_new = !std::mem::replace(&mut socket.receiving, true);
+        socket.pausing = false;
+        self.armed += usize::from(is_new);
+        self.armed_most = self.armed_most.max(self.armed);
     }
 
     fn pause(&mut self, key: Key) {
@@ -309,6 +320,7 @@ impl Io for Sim {
 
     fn enter(&mut self, wait: Option<Duration>, done: &mut VecDeque<Done>) -> io::Result<()> {
         self.counters.enters += 1;
+        self.armed = 0;
         self.last_wait = wait;
         if self.net.world().interrupts() {
             return Ok(());

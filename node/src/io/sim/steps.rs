@@ -143,7 +143,12 @@ pub(super) fn step_send(
             if wire.peer == Side::Closed {
                 wire.break_off();
             } else {
-                wire.to_peer.extend(&sending.block[sending.from..sending.from + count]);
+                let mut left = count;
+                for piece in sending.block.pieces(sending.from) {
+                    let taken = &piece[..left.min(piece.len())];
+                    wire.to_peer.extend(taken);
+                    left -= taken.len();
+                }
             }
             if !closing && world.dice.happens(world.faults.late_sent) {
                 world.injected.late_sent += 1;

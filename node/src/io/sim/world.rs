@@ -165,9 +165,14 @@ impl SimNet {
         self.world().dues.iter().flatten().min().copied()
     }
 
+    /// Changes how often faults happen from here on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.world().faults = faults;
+    }
+
     /// Stops every fault from here on, e.g. to let a run come to rest.
     pub fn heal(&self) {
-        self.world().faults = Faults::NONE;
+        self.set_faults(Faults::NONE);
     }
 
     /// What went wrong so far.

@@ -73,17 +73,19 @@ impl Io for Uring {
     }
 
     fn send(&mut self, key: Key, block: Block, from: usize) {
-        let rest = &block[from..];
-        assert!(!rest.is_empty(), "nothing to send");
-        let asked = rest.len();
-        // The kernel counts in 32 bits; a longer block goes out as a short send.
-        let length = u32::try_from(asked).unwrap_or(u32::MAX);
-        let pointer = rest.as_ptr();
+        assert!(from < block.len(), "nothing to send");
+        if block.in_one_piece(from).is_none() {
+            return self.send_gathered(key, block, from);
+        }
         let Some(socket) = self.open(key) else {
             return self.ready.push_back(Done::unsent(key, block));
         };
         assert!(socket.sending.is_none(), "{key:?} has a send in flight");
-        socket.sending = Some(Sending { block, asked });
+        let rest = block.in_one_piece(from).unwrap_or_default();
+        let (pointer, asked) = (rest.as_ptr(), rest.len());
+        // The kernel counts in 32 bits; a longer block goes out as a short send.
+        let length = u32::try_from(asked).unwrap_or(u32::MAX);
+        socket.sending = Some(Sending { block, asked, gather: None });
         socket.pending += 1;
         let entry = towards!(key, socket, fd => {
             opcode::Send::new(fd, pointer, length).flags(libc::MSG_NOSIGNAL).build()

@@ -8,7 +8,7 @@ use io_uring::cqueue;
 
 use super::super::token::{Op, unpack};
 use super::super::{Done, Ended, Key};
-use super::{Closing, Receive, Uring};
+use super::{Closing, Receive, SPARE_GATHERS_MAX, Uring};
 
 impl Uring {
     /// Turns one completion into what the owner hears; true = somebody used the waker.
@@ -132,6 +132,9 @@ impl Uring {
             }
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
+        if self.gathers.len() < SPARE_GATHERS_MAX {
+            self.gathers.extend(sending.gather);
+        }
         let block = sending.block;
         done.push_back(Done::Sent { key, block, result });
     }

@@ -21,12 +21,14 @@ use super::{Block, Done, Key};
 mod address;
 mod calls;
 mod complete;
+mod gather;
 mod listen;
 mod probe;
 mod ring;
 mod setup;
 
 use address::Address;
+use gather::Gather;
 use listen::Listeners;
 use ring::{Batch, Ring};
 
@@ -46,6 +48,9 @@ pub struct Uring {
     ready: VecDeque<Done>,
     /// Leases of closing sockets on their way back.
     unwanted: Vec<Lease>,
+    /// Lists of pieces, for reuse.
+    #[expect(clippy::vec_box, reason = "the kernel reads where they are: they stay there while their owners move")]
+    gathers: Vec<Box<Gather>>,
     /// Taken out while it is gone through.
     batch: Option<Box<Batch>>,
     counters: IoCounters,
@@ -89,6 +94,8 @@ enum Receive {
 struct Sending {
     block: Block,
     asked: usize,
+    /// The pieces, when there are several.
+    gather: Option<Box<Gather>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +158,7 @@ impl Uring {
                 .min(u64::from(options.recv_buf_octets) * u64::from(options.recv_buf_count) / 2),
             ready: VecDeque::new(),
             unwanted: Vec::new(),
+            gathers: Vec::new(),
             batch: Some(new_batch()),
             counters: IoCounters::default(),
             broken: None,
@@ -186,6 +194,26 @@ impl Uring {
         let entry = towards!(key, socket, fd => receive_entry!(mode, fd));
         // SAFETY: names the socket, kept open while entries are pending, and the buffer group, which outlives the ring.
         unsafe { self.push(Op::Receive, key, entry) };
+    }
+
+    /// A send of several pieces.
+    fn send_gathered(&mut self, key: Key, block: Block, from: usize) {
+        let mut gather = self.gathers.pop().unwrap_or_else(Gather::new);
+        let Some(socket) = self.open(key) else {
+            self.gathers.push(gather);
+            return self.ready.push_back(Done::unsent(key, block));
+        };
+        assert!(socket.sending.is_none(), "{key:?} has a send in flight");
+        let (header, asked) = gather.name(block.pieces(from));
+        socket.sending = Some(Sending { block, asked, gather: Some(gather) });
+        socket.pending += 1;
+        let entry = towards!(key, socket, fd => {
+            opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL.cast_unsigned()).build()
+        });
+        // SAFETY: names the socket, the boxed header with its vectors, and the heap memory of the block and of what it
+        // shares (which moving the block does not move). The row keeps all of it, untouched, while the entry is
+        // pending; what the block shares is held by an `Rc` of its own, so nobody can get at it to write.
+        unsafe { self.push(Op::Send, key, entry) };
     }
 
     fn cancel(&mut self, key: Key, op: Op) {
@@ -348,6 +376,8 @@ const NOBODY: Key = Key { slot: 0, generation: 0 };
 const DONE_PER_ENTER: usize = 4096;
 /// Octets received in one `enter` at most, about: half of a common L2 cache.
 const OCTETS_PER_ENTER: u64 = 512 * 1024;
+/// Lists of pieces kept for reuse.
+const SPARE_GATHERS_MAX: usize = 64;
 /// poll(2)'s POLLIN, as wide as the ring wants it.
 const READABLE: u32 = 1;
 const _: () = assert!(libc::POLLIN == 1);
