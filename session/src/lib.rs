@@ -19,6 +19,8 @@ pub mod name;
 pub mod reliable;
 pub mod session;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
 pub use drive::{

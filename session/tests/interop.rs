@@ -44,8 +44,14 @@ struct Python {
 
 impl Python {
     fn start() -> Self {
+        Self::spawn(|_| {})
+    }
+
+    fn spawn(prepare: impl FnOnce(&mut Command)) -> Self {
         let python = std::env::var("SLIMLINE_TEST_PYTHON").expect("SLIMLINE_TEST_PYTHON: a Python with slim-bindings");
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        prepare(&mut command);
+        let mut child = command
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/peer.py"))
             .env("SLIM_IDENTITY_BINDING", "enforce")
             .stdin(Stdio::piped())
@@ -168,6 +174,7 @@ impl Node {
         std::fs::write(&config, text).unwrap();
         let show = std::env::var_os("SHOW").is_some();
         let child = Command::new(binary)
+            .env_remove("LD_PRELOAD")
             .arg("--config")
             .arg(&config)
             .stdout(if show { Stdio::inherit() } else { Stdio::null() })
@@ -527,6 +534,60 @@ async fn sessions_outlive_the_token() {
         bob.run(json!({"do": "publish", "session": theirs, "text": "so are you", "wait": true}));
         assert_eq!(text(ours).await, "so are you");
     }
+}
+
+/// More than an hour with tokens as they are, for one peer and for a group with one Python member: our leaf is renewed in time,
+/// and whoever came first still hears everybody. Both sides have to live faster than the clock on the wall:
+/// `faketime -f '+0 x12' TEST_BINARY --ignored one_hour` takes six minutes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON and faketime"]
+async fn one_hour() {
+    let begin = std::time::SystemTime::now();
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let mut carol = Python::join(&node, "acme/ns/carol");
+    let mut dave = Python::join(&node, "acme/ns/dave");
+    let alice = node.app("acme/ns/alice").await;
+    let retries = |config: SessionConfig| config.with_retries(SECOND * 20, 5);
+
+    // One to one, begun by us and begun by them.
+    let waiting = bob.ask(json!({"do": "listen", "timeout": 600}));
+    let config = retries(SessionConfig::point_to_point());
+    let to_bob = alice.create_session(config.clone(), &name("acme/ns/bob")).await.unwrap();
+    let bobs = bob.answer(waiting)["session"].clone();
+    let carols = carol.run(create(&config, false, "acme/ns/alice"))["session"].clone();
+    let from_carol = alice.listen().await.unwrap();
+    // A group of ours with one Python member, and one member of ours.
+    let erin = node.app("acme/ns/erin").await;
+    let group = alice.create_session(retries(SessionConfig::group()), &name("acme/ns/chan")).await.unwrap();
+    let waiting = dave.ask(json!({"do": "listen", "timeout": 600}));
+    group.invite(&name("acme/ns/dave")).await.unwrap();
+    let daves = dave.answer(waiting)["session"].clone();
+    group.invite(&name("acme/ns/erin")).await.unwrap();
+    let erins = erin.listen().await.unwrap();
+
+    let patient = SECOND * 600;
+    for round in 0..7 {
+        for (session, python, theirs) in
+            [(&to_bob, &mut bob, &bobs), (&from_carol, &mut carol, &carols), (&group, &mut dave, &daves)]
+        {
+            let said = format!("round {round}");
+            session.publish(said.clone().into_bytes()).await.unwrap();
+            let heard = python.run(json!({"do": "receive", "session": theirs, "timeout": 600}));
+            assert_eq!(heard["text"], said.as_str());
+            python.run(json!({"do": "publish", "session": theirs, "text": said}));
+            let answer = session.recv_within(patient).await.unwrap();
+            assert_eq!(answer.payload, said.as_bytes());
+        }
+        for _ in 0..2 {
+            let heard = erins.recv_within(patient).await.unwrap();
+            assert_eq!(heard.payload, format!("round {round}").as_bytes());
+        }
+        tokio::time::sleep(SECOND * 615).await;
+    }
+    let lived = begin.elapsed().unwrap();
+    assert!(lived > SECOND * 4200, "{lived:?} by this clock");
+    assert_eq!(group.participants().unwrap().len(), 3);
 }
 
 /// JWT identities of every kind of key, each side as initiator.

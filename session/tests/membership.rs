@@ -91,7 +91,19 @@ impl History {
         sessions[0].push(group);
         let mut places = [Place::Out; APPS];
         places[0] = Place::In;
-        Self { net, random, mls, lossy, group, places, sessions, said: Vec::new(), read: Default::default(), log }
+        Self {
+            net,
+            random,
+            mls,
+            lossy,
+            overtaking,
+            group,
+            places,
+            sessions,
+            said: Vec::new(),
+            read: Default::default(),
+            log,
+        }
     }
 
     fn pick(&mut self, n: usize) -> usize {

@@ -33,10 +33,12 @@ const STAGES: &[Stage] = &[
     Stage::new("doc", 15, Step::Check(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     Stage::new("loom", 15, Step::Own(loom)),
     Stage::new("simulator", 15, Step::Own(|run| simulator(run, 2_000))),
+    Stage::new("sessions", 15, Step::Own(|run| sessions(run, 700))),
     Stage::new("conformance", 15, Step::Own(conformance::stage)),
     Stage::new("interop", 25, Step::Own(interop::stage)),
     Stage::new("interop-session", 15, Step::Own(interop::session)),
     Stage::new("bench-smoke", 15, Step::Own(bench_smoke)),
+    Stage::deep("sessions-deep", 40, Step::Own(|run| sessions(run, 5_000))),
     Stage::deep("simulator-deep", 40, Step::Own(|run| simulator(run, 10_000))),
     Stage::deep("miri", 40, Step::Own(memory::miri)),
     Stage::deep("asan", 30, Step::Own(memory::asan)),
@@ -59,6 +61,15 @@ fn simulator(run: &Run<'_>, seeds: u32) -> Result<Tally> {
     let mut command = run.workspace.cargo();
     command.args(["test", "--profile", "sim", "-p", "slimline-node", "--lib", "sim::", "--", "--nocapture"]);
     command.env("SLIMLINE_SIM_SEEDS", seeds.to_string());
+    run.tests(&mut command)
+}
+
+/// Applications on one fake clock over bad links, and histories of groups against a model, so many of each.
+fn sessions(run: &Run<'_>, seeds: u32) -> Result<Tally> {
+    let mut command = run.workspace.cargo();
+    command.args(["test", "--profile", "fast", "-p", "slimline-session"]);
+    command.args(["--test", "pair", "--test", "group", "--test", "membership", "--", "by_seed"]);
+    command.env("SEEDS", seeds.to_string());
     run.tests(&mut command)
 }
 

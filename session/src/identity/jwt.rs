@@ -231,16 +231,16 @@ impl JwtVerifier {
 }
 
 /// What a token says of itself, believed by nobody: our own, which whoever made it signed.
-pub(super) struct Peeked {
-    pub(super) subject: String,
-    pub(super) expires: Option<UnixSeconds>,
-    pub(super) public_key: Option<Vec<u8>>,
+pub(crate) struct Peeked {
+    pub(crate) subject: String,
+    pub(crate) expires: Option<UnixSeconds>,
+    pub(crate) public_key: Option<Vec<u8>>,
 }
 
 /// Looks into a token without checking anything.
 ///
 /// Errors: not three parts, not base64url, not JSON, no subject.
-pub(super) fn peek(token: &str) -> Result<Peeked, IdentityError> {
+pub(crate) fn peek(token: &str) -> Result<Peeked, IdentityError> {
     #[derive(Deserialize)]
     struct Payload {
         sub: String,

@@ -98,7 +98,7 @@ struct Svid {
     expires: UnixSeconds,
 }
 
-struct TrustedKey {
+pub(crate) struct TrustedKey {
     kid: String,
     key: DecodingKey,
 }
@@ -270,7 +270,7 @@ fn trust_domain(id: &str) -> &str {
 }
 
 /// The usable keys of a bundle: each needs an id, and a kind we know. One that does not fit spoils no other.
-fn keys(jwks: &[u8]) -> Vec<TrustedKey> {
+pub(crate) fn keys(jwks: &[u8]) -> Vec<TrustedKey> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
@@ -295,7 +295,7 @@ fn claims(read: Read) -> Result<Claims, IdentityError> {
 }
 
 /// The key in the claims that an audience carries.
-fn carried_key(text: &str) -> Result<Option<Vec<u8>>, IdentityError> {
+pub(crate) fn carried_key(text: &str) -> Result<Option<Vec<u8>>, IdentityError> {
     let json = STANDARD.decode(text).map_err(|_| IdentityError::Malformed("carried claims are not base64"))?;
     let json: serde_json::Value =
         serde_json::from_slice(&json).map_err(|_| IdentityError::Malformed("carried claims are not JSON"))?;
