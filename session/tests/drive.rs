@@ -424,3 +424,65 @@ async fn given_up_after_the_attempts_allowed() {
     assert_eq!(why, SessionError::NodeGone { endpoint, attempts: 2 });
     assert!(matches!(alice.listen().await.err(), Some(ConnectError::ShutDown)));
 }
+
+/// A runtime that is dropped in the middle of publishing, again and again: the peer hears everything that was confirmed, in
+/// order and once, and the session never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_publishing() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let path = std::env::temp_dir().join(format!("slimline-drive-killed-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let bob = app(&node, "acme/ns/bob").await;
+    let (url, confirmed) = (node.url(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let life = move |round: u32, path: std::path::PathBuf, confirmed: Arc<std::sync::Mutex<Vec<u32>>>| {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let work = async {
+                let builder = App::with_secret("acme/ns/alice", SECRET).unwrap();
+                let builder = builder.store(&path, StoreKey::new([5; 32])).unwrap();
+                let alice = builder.connect(ConnectConfig::new(&url)).await.unwrap();
+                let session = match alice.resumed().pop() {
+                    Some(session) => session,
+                    None => {
+                        assert_eq!(round, 0, "the session is there again");
+                        let config = SessionConfig::point_to_point().with_retries(Duration::from_millis(200), 100);
+                        alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.unwrap()
+                    }
+                };
+                for n in round * 100_000.. {
+                    let publication = session.publish(n.to_be_bytes().to_vec()).await.unwrap();
+                    if n % 3 == 0 && publication.delivered().await.unwrap().is_complete() {
+                        confirmed.lock().unwrap().push(n);
+                    }
+                }
+            };
+            // The time a life lasts; the first has to be long enough for the session to begin.
+            let limit = Duration::from_millis(if round == 0 { 1500 } else { 60 + u64::from(round * 37 % 100) });
+            let _ = runtime.block_on(async { tokio::time::timeout(limit, work).await });
+        })
+    };
+    let reader = tokio::spawn(async move {
+        let theirs = bob.listen().await.unwrap();
+        let mut heard = Vec::new();
+        while let Ok(message) = theirs.recv_within(Duration::from_secs(3)).await {
+            heard.push(u32::from_be_bytes(message.payload[..].try_into().unwrap()));
+        }
+        assert!(theirs.publish(b"still open".to_vec()).await.is_ok());
+        heard
+    });
+    for round in 0..12 {
+        let (life, path, confirmed) = (life(round, path.clone(), confirmed.clone()), path.clone(), confirmed.clone());
+        tokio::task::spawn_blocking(move || life.join().unwrap()).await.unwrap();
+        drop((path, confirmed));
+    }
+    let heard = reader.await.unwrap();
+    assert!(heard.is_sorted_by(|a, b| a < b), "in order, and once");
+    let confirmed = confirmed.lock().unwrap();
+    let rounds: std::collections::BTreeSet<u32> = confirmed.iter().map(|n| n / 100_000).collect();
+    assert!(rounds.len() > 6, "confirmed in rounds {rounds:?}");
+    for n in confirmed.iter() {
+        assert!(heard.binary_search(n).is_ok(), "{n} was confirmed");
+    }
+    std::fs::remove_file(path).unwrap();
+}

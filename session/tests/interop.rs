@@ -19,6 +19,7 @@ use slimline_session::identity::jwt::{Algorithm, JwtProvider, JwtVerifier};
 use slimline_session::identity::{Binding, Claims, Provider, SharedSecret, SigningKey, Verifier};
 use slimline_session::{
     App, ConnectConfig, ConnectError, Credentials, Event, Name, Outcome, ReceiveError, SessionConfig, SessionHandle,
+    StoreKey,
 };
 
 const SECRET: &str = "my_shared_secret_for_testing_purposes_only";
@@ -761,4 +762,58 @@ async fn over_websocket() {
     let wrong = ConnectConfig::new(&format!("ws://127.0.0.1:{port}/elsewhere")).lax();
     let error = App::with_secret("acme/ns/carol", SECRET).unwrap().connect(wrong).await.err().unwrap();
     assert_eq!(error, ConnectError::Refused { status: 404 });
+}
+
+/// We go and come back out of our store: what the SDK is in with us, as peer, as member and as initiator, goes on at once.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn we_come_back_from_a_store() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let path = std::env::temp_dir().join(format!("slimline-interop-store-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let path = ConfigFile(path);
+    let connect = async || {
+        let config = ConnectConfig::new(&node.url);
+        let config = if node.lax { config.lax() } else { config };
+        let builder =
+            App::with_secret("acme/ns/alice", SECRET).unwrap().store(&path.0, StoreKey::new([1; 32])).unwrap();
+        builder.connect(config).await.unwrap()
+    };
+    let mut alice = connect().await;
+    let config = SessionConfig::point_to_point().with_retries(SECOND, 10);
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let ours = alice.create_session(config.clone(), &name("acme/ns/bob")).await.unwrap();
+    let mut theirs = vec![bob.answer(waiting)["session"].clone()];
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let group = SessionConfig::group().with_retries(SECOND, 10);
+    let group = alice.create_session(group, &name("acme/ns/chan")).await.unwrap();
+    group.invite(&name("acme/ns/bob")).await.unwrap();
+    theirs.push(bob.answer(waiting)["session"].clone());
+    theirs.push(bob.run(create(&config, false, "acme/ns/alice"))["session"].clone());
+    let joined = tokio::time::timeout(PATIENCE, alice.listen()).await.unwrap().unwrap();
+    let mut sessions = vec![ours, group, joined];
+    for round in 0..3 {
+        let ids: Vec<_> = sessions.iter().map(SessionHandle::id).collect();
+        for (ours, theirs) in sessions.iter().zip(&theirs) {
+            let publication = ours.publish(format!("hello {round}").into_bytes()).await.unwrap();
+            assert_eq!(bob.text(theirs), format!("hello {round}"));
+            assert!(publication.delivered().await.unwrap().is_complete());
+            let said = format!("hello yourself {round}");
+            bob.run(json!({"do": "publish", "session": theirs, "text": said, "wait": true}));
+            assert_eq!(text(ours).await, said);
+        }
+        if round == 2 {
+            break;
+        }
+        alice.shut_down().await;
+        drop(sessions);
+        alice = connect().await;
+        sessions = alice.resumed();
+        assert_eq!(sessions.len(), 3);
+        sessions.sort_by_key(|session| ids.iter().position(|id| *id == session.id()));
+    }
+    sessions[1].close().await.unwrap();
+    let after = bob.try_do(json!({"do": "receive", "session": theirs[1], "timeout": 5}));
+    assert!(after["error"].as_str().unwrap().contains("closed"), "{after}");
 }

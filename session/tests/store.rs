@@ -3,12 +3,15 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Net, open_store, store_path};
-use slimline_session::identity::{SharedSecret, SigningKey, key::KeyKind};
+use slimline_session::identity::jwt::{Algorithm, JwtProvider, JwtVerifier};
+use slimline_session::identity::{Binding, SharedSecret, SigningKey, key::KeyKind};
 use slimline_session::{
-    AppEvent, Credentials, Direction, Endpoint, Event, Publish, SessionConfig, SessionId, Store, StoreError, StoreKey,
+    AppEvent, Credentials, Direction, Endpoint, Event, Name, Publish, SessionConfig, SessionId, Store, StoreError,
+    StoreKey,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -369,4 +372,32 @@ fn another_identity_is_refused() {
         assert!(matches!(error, StoreError::OtherIdentity { .. }), "{error}");
         assert!(error.to_string().contains(&known.subject), "{error}");
     }
+}
+
+/// An application with tokens of its own kind comes back with the key that the store kept.
+#[test]
+fn a_jwt_identity_comes_back() {
+    let net = Net::new(1);
+    let path = store_path();
+    let name: Name = "acme/ns/alice".parse().unwrap();
+    let provider =
+        || JwtProvider::new("alice", "tests", &["slim"], Algorithm::HS256, common::SECRET.as_bytes()).unwrap();
+    let credentials = |provider: JwtProvider| Credentials {
+        provider: Arc::new(provider),
+        verifier: Arc::new(JwtVerifier::new(Algorithm::HS256, common::SECRET.as_bytes()).unwrap()),
+        binding: Binding::Enforce,
+    };
+    let mut store = open_store(&path);
+    let mut endpoint = Endpoint::reopen(&name, credentials(provider()), Direction::BOTH, &store, net.now()).unwrap();
+    let group = endpoint.create_session(net.now(), SessionConfig::group(), &"acme/ns/chan".parse().unwrap()).unwrap();
+    store.commit(endpoint.changes().unwrap()).unwrap();
+    drop(store);
+    let store = open_store(&path);
+    let another = Endpoint::reopen(&name, credentials(provider()), Direction::BOTH, &store, net.now()).err().unwrap();
+    assert!(another.to_string().contains("alice with another key"), "{another}");
+    let known = store.identity().unwrap().unwrap();
+    let credentials = credentials(provider().with_key(known.key));
+    let endpoint = Endpoint::reopen(&name, credentials, Direction::BOTH, &store, net.now()).unwrap();
+    assert_eq!(endpoint.sessions().collect::<Vec<_>>(), [group]);
+    std::fs::remove_file(path).unwrap();
 }

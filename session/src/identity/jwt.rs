@@ -93,6 +93,14 @@ impl JwtProvider {
         Ok(provider)
     }
 
+    /// With a key that is known already, for instance from a store.
+    #[must_use]
+    pub fn with_key(mut self, key: SigningKey) -> Self {
+        self.public = STANDARD.encode(key.public_key());
+        self.key = key;
+        self
+    }
+
     /// Tokens that are good for another time than an hour.
     #[must_use]
     pub fn with_duration_s(mut self, duration_s: u64) -> Self {
