@@ -65,6 +65,8 @@ pub(crate) struct Outcome {
     pub(crate) generator: Usage,
     /// Share of the measured time the busiest generator thread was on a CPU.
     pub(crate) generator_busy: f64,
+    /// CPUs' worth of time its threads stood ready and waited for one.
+    pub(crate) generator_waited: f64,
     pub(crate) faults: Faults,
     /// What the node says it dropped, by reason; `None` without its stats socket.
     pub(crate) node_drops: Option<BTreeMap<String, u64>>,
@@ -317,6 +319,7 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
         node_rss_subscribed_octets,
         generator: after.generator - before.generator,
         generator_busy: busiest as f64 / 1e9 / seconds,
+        generator_waited: (after.generator - before.generator).waited_ns as f64 / 1e9 / seconds,
         faults: Faults::default(),
         node_drops: None,
         samples,

@@ -155,7 +155,19 @@ enum Value<'a> {
     Fixed,
 }
 
+#[inline]
 fn get_varint(input: &mut &[u8]) -> Option<u64> {
+    // Most tags and lengths are one octet.
+    match *input {
+        [octet, rest @ ..] if *octet < 0x80 => {
+            *input = rest;
+            Some(u64::from(*octet))
+        }
+        _ => get_long_varint(input),
+    }
+}
+
+fn get_long_varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {
         let (&octet, rest) = input.split_first()?;
@@ -168,6 +180,7 @@ fn get_varint(input: &mut &[u8]) -> Option<u64> {
     None
 }
 
+#[inline]
 fn get_field<'a>(input: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
     let tag = get_varint(input)?;
     let mut skip = |octets: usize| -> Option<&'a [u8]> {

@@ -15,6 +15,9 @@ use crate::scenario::{Command, Options, Plan};
 
 /// A generator thread this busy may be what limits the rate.
 const GENERATOR_BUSY: f64 = 0.95;
+/// A generator later than this, and by this share of what was measured, has measured itself.
+const LATE_US: f64 = 100.0;
+const LATE_SHARE: f64 = 0.3;
 /// A node using this share of one CPU or more is likely the limit itself.
 const NODE_BUSY: f64 = 0.90;
 /// Waiting for a CPU longer than this makes rates and latencies those of the machine's load.
@@ -109,15 +112,26 @@ impl Measurement {
             ));
         }
         let spins = offered.is_some() || plan.spin;
-        if !spins && outcome.generator_busy >= GENERATOR_BUSY && node_cpus.is_none_or(|cpus| cpus < NODE_BUSY) {
+        let kept_busy = outcome.generator_busy + outcome.generator_waited / f64::from(plan.threads);
+        if !spins && kept_busy >= GENERATOR_BUSY && node_cpus.is_none_or(|cpus| cpus < NODE_BUSY) {
             warnings.push(match node_cpus {
                 Some(cpus) => format!(
-                    "the generator was the bottleneck: its busiest thread {:.0} % on CPU, the node {:.0} %; give it --threads",
+                    "the generator was the bottleneck: its busiest thread {:.0} % on a CPU, {:.0} % waiting for one, the \
+                     node {:.0} %; give it --threads or a CPU of its own",
                     outcome.generator_busy * 100.0,
+                    outcome.generator_waited * 100.0,
                     cpus * 100.0
                 ),
                 None => "the generator was busy throughout and may have been the bottleneck; pass --node-pid to know".into(),
             });
+        }
+        let lag = outcome.lag.percentiles();
+        if offered.is_some() && lag.p99_us > LATE_US && lag.p99_us > outcome.latencies.percentiles().p99_us * LATE_SHARE
+        {
+            warnings.push(format!(
+                "the generator itself was late, p99 {:.0} us: that much of the latency is not the node's; --pin it, or give it --threads",
+                lag.p99_us
+            ));
         }
         if held == Some(false) {
             warnings.push(format!(
@@ -146,7 +160,7 @@ impl Measurement {
             unsent: outcome.unsent,
             held,
             latency: outcome.latencies.percentiles(),
-            generator_lag: outcome.lag.percentiles(),
+            generator_lag: lag,
             node_cpu_ns_per_message: outcome.node.map(|usage| usage.cpu_ns as f64 / delivered),
             node_cpus,
             node_waited_cpus: waited_cpus,
