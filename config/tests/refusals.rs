@@ -358,6 +358,10 @@ fn our_own_values() {
     slimline("limits: {preface_deadline: »0s}",     ".limits.preface_deadline", "must be longer than zero");
     slimline("limits: {stream_window_octets: »1 KiB}", ".limits.stream_window_octets",
              "invalid value: integer `1024`, expected 65535 to 2147483647");
+    slimline("limits: {slim_header_octets_max: 4 KiB, identity_octets_max: »4097}", ".limits.identity_octets_max",
+             "invalid value: integer `4097`, expected 64 to 4096");
+    slimline("limits: {name_component_octets_max: »100}", ".limits.name_component_octets_max",
+             "invalid value: integer `100`, expected 128 to 16384");
     slimline("limits: {names_max: 5, names_per_connection_max: »6}", ".limits.names_per_connection_max",
              "invalid value: integer `6`, expected 1 to 5");
     slimline("stats: {socket: »a.sock}",            ".stats.socket", "a socket file needs an absolute path");
@@ -380,7 +384,7 @@ fn not_built_yet() {
     beside("auth: »{type: spire}\n    domain_name: a", ".auth");
     check(&format!("tracing: {{opentelemetry: {{enabled: »true}}}}\nservices: {{slim/0: {{{PLAIN}}}}}"), TRACING,
           "tracing.opentelemetry.enabled", "tracing.opentelemetry.enabled: not supported yet");
-    for key in ["io: {sqpoll: »true}", "io: {send_zc: »true}", "limits: {identity_octets_max: »9000}"] {
+    for key in ["io: {sqpoll: »true}", "io: {send_zc: »true}"] {
         let path = key.replace(": {", ".").split(": »").next().unwrap_or_default().to_owned();
         check(&format!("slimline: {{{key}}}\nservices: {{slim/0: {{{PLAIN}}}}}"), SLIMLINE,
               &format!("slimline.{path}"), &format!("slimline.{path}: not supported yet"));

@@ -164,6 +164,10 @@ fn limits() {
     control_frames_per_10s: 18
     resets_per_10s: 19
     message_octets_max: 10020
+    slim_header_octets_max: 5021
+    identity_octets_max: 522
+    name_component_octets_max: 223
+    link_text_octets_max: 124
     names_max: 126
     names_per_connection_max: 125
     unacknowledged_max: 27
@@ -184,13 +188,16 @@ fn limits() {
             control_frames_per_10s: 18,
             resets_per_10s: 19,
             message_octets_max: 10_020,
+            slim_header_octets_max: 5021,
+            identity_octets_max: 522,
+            name_component_octets_max: 223,
+            link_text_octets_max: 124,
             names_max: 126,
             names_per_connection_max: 125,
             unacknowledged_max: 27,
             connections_max: 28,
             accept_backlog: 29,
             memory_octets_max: Some(1 << 30),
-            ..Limits::default()
         }
     );
     let server = &config.services[0].servers[0];

@@ -9,7 +9,7 @@ use crate::mesh::{Class, Consumer, Doorbell, Producer, RingOptions, ring};
 use crate::shard::core::Core;
 use crate::shard::forward::Outgoing;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
-use slimline_wire::message::{MessageView, parse};
+use slimline_wire::message::{Bounds, MessageView, parse_within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -268,7 +268,7 @@ impl Core {
     }
 
     fn deliver(&mut self, hop: ConnId, message: &[u8], ttl: u32, now: Instant) {
-        let Ok(MessageView::Publish(publish)) = parse(message) else {
+        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
             unreachable!("the sending shard read this message")
         };
         self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl, shared: None }, now);
@@ -277,7 +277,7 @@ impl Core {
     /// For one whose next hop left while the message was on its way here: whoever else holds the name, found once.
     #[cold]
     fn deliver_elsewhere(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
-        let Ok(MessageView::Publish(publish)) = parse(message) else {
+        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
             unreachable!("the sending shard read this message")
         };
         let Some(hop) = self.choose(&publish.header.destination.name, from, filter) else {
@@ -298,7 +298,7 @@ impl Core {
 
     fn deliver_all(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
         self.counters.mesh_in += 1;
-        let Ok(MessageView::Publish(publish)) = parse(message) else {
+        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
             unreachable!("the sending shard read this message")
         };
         let name = publish.header.destination.name;

@@ -1,6 +1,7 @@
 //! What shards need of the configuration, ready for use.
 
 use slimline_wire::h2::Limits;
+use slimline_wire::message::Bounds;
 use std::time::Duration;
 
 /// One node's settings, shared by its shards and never changed while it runs.
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) negotiation_timeout: Duration,
     pub(crate) message_octets_max: u32,
+    /// The parts of one message.
+    pub(crate) bounds: Bounds,
     /// Requests of one connection that may wait for their ack; then its stream waits too.
     pub(crate) unacknowledged_max: u32,
     /// Longest time output may wait for more while there is more to read.
@@ -60,6 +63,12 @@ impl Settings {
             request_timeout: limits.headers_deadline,
             negotiation_timeout: first.map_or(Duration::from_secs(5), |server| server.negotiation_timeout),
             message_octets_max: limits.message_octets_max,
+            bounds: Bounds {
+                header_octets_max: limits.slim_header_octets_max as usize,
+                identity_octets_max: limits.identity_octets_max as usize,
+                name_component_octets_max: limits.name_component_octets_max as usize,
+                link_text_octets_max: limits.link_text_octets_max as usize,
+            },
             unacknowledged_max: limits.unacknowledged_max,
             flush: Duration::from_micros(slimline.io.flush_us.into()),
             spin: Duration::from_micros(slimline.io.spin_us.into()),

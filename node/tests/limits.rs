@@ -2,10 +2,10 @@
 
 mod kit;
 
-use kit::client::{Client, Link, Said};
+use kit::client::{Client, LINK, Link, Said};
 use kit::{PATIENCE, TestNode};
 use slimline_wire::h2::Code;
-use slimline_wire::message::{MessageView, parse};
+use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
 use slimline_wire::{ConnType, NameId};
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -176,6 +176,42 @@ fn streams_beyond_the_advertised_number_are_refused_one_by_one() {
     assert_eq!(client.expect_end(links[0].stream).0, 0);
     client.link(ConnType::Edge); // there is room again
     assert_eq!(node.counters().stream_errors, 3);
+}
+
+#[test]
+fn parts_of_a_message_have_bounds_that_are_the_operators() {
+    let wide = "limits: {slim_header_octets_max: 64 KiB, name_component_octets_max: 8 KiB, link_text_octets_max: 600}";
+    let narrow = "limits: {slim_header_octets_max: 1 KiB, name_component_octets_max: 200}";
+    let (long, longer) = ("n".repeat(250), "n".repeat(5000));
+    let link_id = "l".repeat(600);
+
+    let node = TestNode::with(2, wide, "");
+    let (mut bob, mut alice) = (Client::connect(node.address), Client::connect(node.address));
+    let mut bob_link = bob.link_as(ConnType::Edge, &link_id, "test-node", "");
+    let mut alice_link = alice.link(ConnType::Edge);
+    let name = ["org", "ns", &longer];
+    assert_eq!(bob.subscribe(&mut bob_link, name, NameId(1), 1), "");
+    for fanout in [1, 100] {
+        alice.publish(&mut alice_link, name, NameId(1), fanout, b"from shard to shard");
+        assert_eq!(bob.expect_payload(&mut bob_link), b"from shard to shard");
+    }
+    assert_eq!(node.counters().drop_malformed, 0);
+
+    for (limits, text) in [(narrow, &long), ("", &longer)] {
+        let node = TestNode::with(1, limits, "");
+        let mut client = Client::connect(node.address);
+        let mut link = client.link(ConnType::Edge);
+        let message = link.subscribe_message(["org", "ns", text], NameId(1), 1, true);
+        client.message(link.stream, &message);
+        node.wait_for("skipped", |counters| counters.drop_malformed == 1);
+        assert_eq!(client.subscribe(&mut link, BOB, NameId(1), 2), "", "and nothing but skipped");
+        let stream = client.open_channel();
+        let mut request = Vec::new();
+        build_link(&LinkNegotiation { link_id: &link_id, ..LINK }, &mut request);
+        client.message(stream, &request);
+        let (status, text) = client.expect_end(stream);
+        assert_eq!((status, text.contains("600 octets, limit 256")), (3, true), "{text}");
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub enum WireError {
     /// Link without its negotiation payload.
     #[error("link without a negotiation")]
     NoNegotiation,
-    /// A header longer than [`crate::message::HEADER_OCTETS_MAX`].
+    /// A header longer than its [`crate::message::Bounds`].
     #[error("header of {length} octets, limit {limit}")]
     HeaderTooLong {
         /// Octets of the header.
@@ -102,7 +102,7 @@ pub enum WireError {
         /// The bound.
         limit: usize,
     },
-    /// A name component longer than [`crate::message::NAME_COMPONENT_OCTETS_MAX`].
+    /// A name component longer than its [`crate::message::Bounds`].
     #[error("name component of {length} octets, limit {limit}")]
     NameComponentTooLong {
         /// Octets of the component.
@@ -110,7 +110,7 @@ pub enum WireError {
         /// The bound.
         limit: usize,
     },
-    /// An identity longer than [`crate::message::IDENTITY_OCTETS_MAX`].
+    /// An identity longer than its [`crate::message::Bounds`].
     #[error("identity of {length} octets, limit {limit}")]
     IdentityTooLong {
         /// Octets of the identity.
@@ -118,7 +118,7 @@ pub enum WireError {
         /// The bound.
         limit: usize,
     },
-    /// A string of the link negotiation longer than [`crate::message::LINK_STRING_OCTETS_MAX`].
+    /// A string of the link negotiation longer than its [`crate::message::Bounds`].
     #[error("link negotiation field {field} of {length} octets, limit {limit}")]
     LinkStringTooLong {
         /// Its field number.

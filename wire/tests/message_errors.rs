@@ -2,7 +2,8 @@
 
 use prost::Message as _;
 use slimline_wire::message::{
-    HEADER_OCTETS_MAX, IDENTITY_OCTETS_MAX, LINK_STRING_OCTETS_MAX, NAME_COMPONENT_OCTETS_MAX, parse,
+    Bounds, HEADER_OCTETS_MAX, IDENTITY_OCTETS_MAX, LINK_STRING_OCTETS_MAX, NAME_COMPONENT_OCTETS_MAX, parse,
+    parse_within,
 };
 use slimline_wire::pb::message::MessageType;
 use slimline_wire::{Reach, WireError, pb};
@@ -62,6 +63,33 @@ fn what_is_missing_is_named() {
     assert_eq!(refused(&header(|header| header.destination = Some(pb::Name::default()))), WireError::NoDestination);
     assert_eq!(refused(&nest(5, &[])), WireError::NoNegotiation);
     assert!(parse(&nest(6, &[])).is_ok(), "an ack of all defaults");
+}
+
+#[test]
+fn bounds_can_be_others() {
+    let long = header(|header| {
+        header.identity = "i".repeat(IDENTITY_OCTETS_MAX + 1);
+        header.version = "v".repeat(HEADER_OCTETS_MAX);
+        let text = pb::StringName { str_component_1: "c".repeat(2000), ..pb::StringName::default() };
+        header.destination.as_mut().unwrap().str_name = Some(text);
+    });
+    let wide = Bounds {
+        header_octets_max: 100_000,
+        identity_octets_max: 10_000,
+        name_component_octets_max: 2000,
+        link_text_octets_max: 300,
+    };
+    let refused = |octets: &[u8], bounds: Bounds| parse_within(octets, &bounds).err();
+    assert_eq!(refused(&long, wide), None);
+    assert_eq!(refused(&long, Bounds::NONE), None);
+    assert!(matches!(refused(&long, Bounds::DEFAULT), Some(WireError::HeaderTooLong { .. })));
+    let narrower = Bounds { identity_octets_max: IDENTITY_OCTETS_MAX, ..wide };
+    assert!(matches!(refused(&long, narrower), Some(WireError::IdentityTooLong { .. })));
+    let narrower = Bounds { name_component_octets_max: 1999, ..wide };
+    assert!(matches!(refused(&long, narrower), Some(WireError::NameComponentTooLong { length: 2000, limit: 1999 })));
+    let named = link(|link| link.node_id = "n".repeat(300));
+    assert_eq!(refused(&named, wide), None);
+    assert!(matches!(refused(&named, Bounds::DEFAULT), Some(WireError::LinkStringTooLong { field: 6, .. })));
 }
 
 #[test]

@@ -241,6 +241,9 @@ impl Limits {
         let per_connection = default.names_per_connection_max.min(names_max);
         let message_octets_max = octets(raw.message_octets_max, default.message_octets_max, KIB..=1024 * MIB)?;
         let window = WINDOW_OCTETS_MIN..=WINDOW_OCTETS_MAX;
+        let slim_header_octets_max = octets(raw.slim_header_octets_max, default.slim_header_octets_max, KIB..=MIB)?;
+        let identity = default.identity_octets_max.min(slim_header_octets_max);
+        let component = default.name_component_octets_max.min(slim_header_octets_max);
         Ok(Self {
             streams_max: number(raw.streams_max, default.streams_max, 1..=WINDOW_OCTETS_MAX)?,
             stream_window_octets: octets(raw.stream_window_octets, default.stream_window_octets, window.clone())?,
@@ -252,10 +255,10 @@ impl Limits {
             control_frames_per_10s: number(raw.control_frames_per_10s, default.control_frames_per_10s, 10..=u32::MAX)?,
             resets_per_10s: number(raw.resets_per_10s, default.resets_per_10s, 1..=u32::MAX)?,
             message_octets_max,
-            slim_header_octets_max: only(raw.slim_header_octets_max, default.slim_header_octets_max)?,
-            identity_octets_max: only(raw.identity_octets_max, default.identity_octets_max)?,
-            name_component_octets_max: only(raw.name_component_octets_max, default.name_component_octets_max)?,
-            link_text_octets_max: only(raw.link_text_octets_max, default.link_text_octets_max)?,
+            slim_header_octets_max,
+            identity_octets_max: octets(raw.identity_octets_max, identity, 64..=slim_header_octets_max)?,
+            name_component_octets_max: octets(raw.name_component_octets_max, component, 128..=slim_header_octets_max)?,
+            link_text_octets_max: octets(raw.link_text_octets_max, default.link_text_octets_max, 64..=8 * KIB)?,
             names_max,
             names_per_connection_max: number(raw.names_per_connection_max, per_connection, 1..=names_max)?,
             unacknowledged_max: number(raw.unacknowledged_max, default.unacknowledged_max, 1..=1_000_000)?,

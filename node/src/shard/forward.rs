@@ -7,7 +7,7 @@ use crate::conn::connection::{Pressure, Wait};
 use crate::io::Shared;
 use crate::limits::{GATHER_OCTETS_MIN, OUTPUTS_PER_TURN};
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
-use slimline_wire::message::{Header, MessageView, parse};
+use slimline_wire::message::{Bounds, Header, MessageView, parse_within};
 use slimline_wire::{ConnType, Name};
 use std::time::Instant;
 
@@ -91,7 +91,7 @@ impl Core {
     ) -> Flow {
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         let id = connection.id;
-        match parse(message) {
+        match parse_within(message, &Bounds::NONE) {
             Ok(MessageView::Publish(publish)) => self.distribute(id, message, &publish.header, cursor, now),
             _ => unreachable!("a parked publish was read before"),
         }

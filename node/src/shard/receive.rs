@@ -10,7 +10,7 @@ use crate::limits;
 use slimline_fib::FanoutCursor;
 use slimline_wire::grpc::{Deframer, GrpcError, Item, Status};
 use slimline_wire::h2::{Code, Event, StreamId};
-use slimline_wire::message::{MessageView, parse};
+use slimline_wire::message::{MessageView, parse_within};
 use std::time::Instant;
 use tracing::warn;
 
@@ -317,7 +317,7 @@ impl Core {
         let view = self.reading.run(|| {
             #[cfg(test)]
             trap::spring(message == trap::IN_MESSAGES);
-            parse(message)
+            parse_within(message, &self.settings.bounds)
         });
         let view = match view {
             Ok(view) => view,

@@ -3,6 +3,7 @@
 //! [`parse()`] borrows and allocates nothing. A forward usually copies the message and patches 1 + 32 octets of the copy
 //! ([`Header::patch`]); what cannot be patched is re-encoded by [`rewrite()`], which touches the header only.
 
+mod bounds;
 mod build;
 mod check;
 pub mod fields;
@@ -12,15 +13,16 @@ mod parse_name;
 mod rewrite;
 mod view;
 
+pub use bounds::Bounds;
 pub use build::{
     Content, HeaderParts, NameParts, PublishParts, Session, build_ack, build_link, build_publish, build_subscribe,
     build_unsubscribe,
 };
-pub use parse::parse;
+pub use parse::{parse, parse_within};
 pub use rewrite::{MacOut, Patch, rewrite, rewrite_head};
 pub use view::{Ack, Header, LinkNegotiation, MessageView, NameView, Publish, Subscription};
 
-/// The longest name component, in octets of text.
+/// The longest name component, in octets of text, unless [`Bounds`] say otherwise; likewise the next three.
 pub const NAME_COMPONENT_OCTETS_MAX: usize = 1024;
 
 /// The longest identity token.

@@ -5,7 +5,7 @@ use super::fields::{self, length, varint};
 use super::parse_link::{ack, link};
 use super::parse_name::name;
 use super::view::{Header, MessageView, NameView, Place, Publish, Subscription};
-use super::{HEADER_OCTETS_MAX, IDENTITY_OCTETS_MAX, MAC_OCTETS};
+use super::{Bounds, MAC_OCTETS};
 use crate::error::WireError;
 use crate::proto::Walk;
 
@@ -21,6 +21,17 @@ use crate::proto::Walk;
 /// # Panics
 /// If `message` is longer than 4 GiB, which no framing can announce.
 pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
+    parse_within(message, &Bounds::DEFAULT)
+}
+
+/// As [`parse`], with other bounds.
+pub fn parse_within<'a>(message: &'a [u8], bounds: &Bounds) -> Result<MessageView<'a>, WireError> {
+    let view = read(message)?;
+    bounds.check(&view)?;
+    Ok(view)
+}
+
+fn read(message: &[u8]) -> Result<MessageView<'_>, WireError> {
     let mut walk = Walk::new(message, "Message");
     let mut body = None;
     while !walk.is_done() {
@@ -157,9 +168,6 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
     let length_at = body.end - walk.left();
     let octets = walk.octets()?;
     let end = body.end - walk.left();
-    if octets.len() > HEADER_OCTETS_MAX {
-        return Err(WireError::HeaderTooLong { length: octets.len(), limit: HEADER_OCTETS_MAX });
-    }
     let mut seen = Seen::new(WITHIN);
     let (mut ttl_at, mut mac_at) = (0, 0); // 0: no place to patch
     let mut walk = Walk::new(octets, WITHIN);
@@ -177,10 +185,6 @@ fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> 
             IDENTITY => {
                 seen.once(fields::header::IDENTITY)?;
                 header.identity = walk.string(fields::header::IDENTITY)?;
-                if header.identity.len() > IDENTITY_OCTETS_MAX {
-                    let length = header.identity.len();
-                    return Err(WireError::IdentityTooLong { length, limit: IDENTITY_OCTETS_MAX });
-                }
             }
             FANOUT => {
                 seen.once(fields::header::FANOUT)?;

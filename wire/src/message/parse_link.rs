@@ -1,6 +1,5 @@
 //! Links and acks: the messages without a SLIM header.
 
-use super::LINK_STRING_OCTETS_MAX;
 use super::check::{Seen, unknown};
 use super::fields::{self, length, varint};
 use super::view::{Ack, LinkNegotiation};
@@ -51,25 +50,17 @@ fn link_negotiation(octets: &[u8]) -> Result<LinkNegotiation<'_>, WireError> {
         }
         seen.once(field)?;
         match field {
-            number::LINK_ID => link.link_id = link_string(&mut walk, field)?,
-            number::SLIM_VERSION => link.slim_version = link_string(&mut walk, field)?,
+            number::LINK_ID => link.link_id = walk.string(field)?,
+            number::SLIM_VERSION => link.slim_version = walk.string(field)?,
             number::IS_REPLY => link.is_reply = walk.varint()? != 0,
             number::ECDH_PUBLIC_KEY => link.ecdh_public_key = walk.octets()?,
             number::CONNECTION_TYPE => link.connection_type = ConnType::from_wire(walk.varint_u32()?),
-            number::NODE_ID => link.node_id = link_string(&mut walk, field)?,
-            number::DEPLOYMENT_NAME => link.deployment_name = link_string(&mut walk, field)?,
+            number::NODE_ID => link.node_id = walk.string(field)?,
+            number::DEPLOYMENT_NAME => link.deployment_name = walk.string(field)?,
             _ => link.kem_payload = Some(walk.octets()?),
         }
     }
     Ok(link)
-}
-
-fn link_string<'a>(walk: &mut Walk<'a>, field: u32) -> Result<&'a str, WireError> {
-    let string = walk.string(field)?;
-    if string.len() > LINK_STRING_OCTETS_MAX {
-        return Err(WireError::LinkStringTooLong { field, length: string.len(), limit: LINK_STRING_OCTETS_MAX });
-    }
-    Ok(string)
 }
 
 pub(super) fn ack(octets: &[u8]) -> Result<Ack<'_>, WireError> {

@@ -1,6 +1,5 @@
 //! Names, as they are read.
 
-use super::NAME_COMPONENT_OCTETS_MAX;
 use super::check::{Seen, unknown};
 use super::fields::{self, length, varint};
 use super::view::NameView;
@@ -168,12 +167,7 @@ fn string_name(octets: &[u8]) -> Result<[&str; 3], WireError> {
             continue;
         }
         seen.once(number)?;
-        let component = walk.string(number)?;
-        if component.len() > NAME_COMPONENT_OCTETS_MAX {
-            let length = component.len();
-            return Err(WireError::NameComponentTooLong { length, limit: NAME_COMPONENT_OCTETS_MAX });
-        }
-        text[number as usize - 1] = component;
+        text[number as usize - 1] = walk.string(number)?;
     }
     Ok(text)
 }

@@ -127,6 +127,13 @@ impl Header<'_> {
         (self.place.ttl_at != 0).then_some(self.place.ttl_at)
     }
 
+    /// Octets of the header in its message.
+    #[must_use]
+    #[inline]
+    pub fn octets(&self) -> usize {
+        (self.place.end - self.place.at) as usize
+    }
+
     /// Where in the message the header ends: what follows is the same for every receiver.
     #[must_use]
     #[inline]

@@ -2,7 +2,7 @@
 
 use super::{Client, Link, PATIENCE, payload_of};
 use slimline_wire::h2::{Code, StreamId};
-use slimline_wire::message::{MessageView, parse};
+use slimline_wire::message::{Bounds, MessageView, parse_within};
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -119,7 +119,7 @@ impl Client {
     /// The payload of the next publish on `link`, its header MAC checked.
     pub fn expect_payload(&mut self, link: &mut Link) -> Vec<u8> {
         let octets = self.expect_message(link.stream);
-        let MessageView::Publish(publish) = parse(&octets).expect("a readable publish") else {
+        let MessageView::Publish(publish) = parse_within(&octets, &Bounds::NONE).expect("a readable publish") else {
             panic!("not a publish")
         };
         link.check(&publish.header);

@@ -4,8 +4,8 @@ use super::Client;
 use slimline_wire::h2::StreamId;
 use slimline_wire::link::{HeaderMac, HopFields, Initiator};
 use slimline_wire::message::{
-    Ack, Content, Header, HeaderParts, LinkNegotiation, MacOut, MessageView, NameParts, PublishParts, Session,
-    build_link, build_publish, build_subscribe, build_unsubscribe, parse, rewrite,
+    Ack, Bounds, Content, Header, HeaderParts, LinkNegotiation, MacOut, MessageView, NameParts, PublishParts, Session,
+    build_link, build_publish, build_subscribe, build_unsubscribe, parse, parse_within, rewrite,
 };
 use slimline_wire::{ConnType, NameId};
 
@@ -67,7 +67,9 @@ impl Client {
 
     fn negotiate(&mut self, request: &LinkNegotiation<'_>, initiator: Option<&Initiator>) -> Link {
         let (stream, reply) = self.ask_for_link(request);
-        let MessageView::Link(reply) = parse(&reply).expect("a readable reply") else { panic!("not a link reply") };
+        let MessageView::Link(reply) = parse_within(&reply, &Bounds::NONE).expect("a readable reply") else {
+            panic!("not a link reply")
+        };
         assert!(reply.is_reply);
         assert_eq!(reply.link_id, request.link_id);
         assert_eq!(reply.connection_type, request.connection_type, "the kind is echoed");
@@ -153,7 +155,7 @@ impl Link {
     /// Puts this link's header MAC into a message, where it has a key.
     pub fn sign(&mut self, message: Vec<u8>) -> Vec<u8> {
         let Some(mac) = &mut self.mac else { return message };
-        let view = parse(&message).expect("our own message");
+        let view = parse_within(&message, &Bounds::NONE).expect("our own message");
         let header = view.header().expect("a message with a header");
         let tag = mac.tag(header, header.ttl, HopFields::AsReceived);
         let mut signed = Vec::new();
