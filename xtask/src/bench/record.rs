@@ -454,7 +454,7 @@ impl Run<'_> {
             let text = |key: &str| machine[key].as_str().unwrap_or("unknown").to_owned();
             let _ = writeln!(
                 out,
-                "\nMachine: {} x {}{}, {} MiB, Linux {}, governor {}, clock {}; generator engine {}.",
+                "\nMachine: {} x {}{}, {} MiB, Linux {}, governor {}, clock {}{}.",
                 machine["cpus"],
                 text("cpu"),
                 if machine["virtual_machine"] == true { " (virtual machine)" } else { "" },
@@ -462,7 +462,7 @@ impl Run<'_> {
                 text("kernel"),
                 text("governor"),
                 text("clock_source"),
-                first.engine,
+                if self.targets.is_empty() { String::new() } else { format!("; generator engine {}", first.engine) },
             );
         }
         let _ = writeln!(out, "\nCaveats:\n");
