@@ -243,7 +243,11 @@ fn soak(plan: &Plan, label: String) -> Result<Measurement> {
     let samples = &measurement.samples;
     let third = samples.len() / 3;
     if third > 0 {
-        let mean = |part: &[crate::drive::Sample]| part.iter().map(|s| s.p99_9_us).sum::<f64>() / part.len() as f64;
+        // A sample in which nothing was handed over says nothing of latency.
+        let mean = |part: &[crate::drive::Sample]| {
+            let told = || part.iter().map(|s| s.p99_9_us).filter(|us| *us > 0.0);
+            told().sum::<f64>() / told().count().max(1) as f64
+        };
         let (first, last) = (mean(&samples[..third]), mean(&samples[samples.len() - third..]));
         let slope = slope(samples.iter().map(|s| (s.seconds / 3600.0, s.node_rss_octets as f64)));
         measurement.extra.insert("p99.9 of the last third / first third".into(), last / first.max(1e-9));

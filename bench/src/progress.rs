@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     label: String,
     bar: Option<ProgressBar>,
     last_line: Cell<Instant>,
+    /// The last p99 that was told: latencies come in larger steps than samples.
+    p99_us: Cell<f64>,
 }
 
 impl Progress {
@@ -30,7 +32,7 @@ impl Progress {
             bar.set_prefix(label.to_owned());
             bar
         });
-        Self { label: label.to_owned(), bar, last_line: Cell::new(Instant::now()) }
+        Self { label: label.to_owned(), bar, last_line: Cell::new(Instant::now()), p99_us: Cell::new(0.0) }
     }
 
     fn show(&self, share: f64, text: impl FnOnce() -> String) {
@@ -50,13 +52,16 @@ impl Progress {
 
     /// The measurement: live rate, p99, node CPU.
     pub(crate) fn sample(&self, sample: &Sample, plan: &Plan) {
+        if sample.p99_us > 0.0 {
+            self.p99_us.set(sample.p99_us);
+        }
         self.show(sample.seconds / plan.duration.as_secs_f64().max(1e-9), || {
             let cpu = if plan.node_pid.is_some() {
                 format!(", node CPU {:.0} %", sample.node_cpu * 100.0)
             } else {
                 String::new()
             };
-            format!("{:.0} messages/s, p99 {:.0} us{cpu}", sample.delivered_per_s, sample.p99_us)
+            format!("{:.0} messages/s, p99 {:.0} us{cpu}", sample.delivered_per_s, self.p99_us.get())
         });
     }
 

@@ -31,7 +31,7 @@ const FILLER_ALWAYS_OCTETS: usize = 1024;
 /// What an end without a word may mean, before a connection was ready.
 const CLOSED: &str = "closed by the node";
 /// How often latencies are handed to the coordinator.
-const HAND_OVER_NS: u64 = 500_000_000;
+const HAND_OVER_NS: u64 = 150_000_000;
 
 /// One connection.
 struct Link {

@@ -107,6 +107,21 @@ fn too_few_file_descriptors() {
     run(command).refused_with("ulimit -n");
 }
 
+#[cfg(feature = "glommio")]
+#[test]
+fn too_little_locked_memory_for_glommio() {
+    let relay = Service::relay("epoll");
+    let program = env!("CARGO_BIN_EXE_slimload");
+    for arguments in [
+        format!("throughput --peer relay --node {} --engine glommio --count 1", relay.address),
+        "relay --listen 127.0.0.1:0 --engine glommio".into(),
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -l 64; exec {program} {arguments}")]);
+        run(command).refused_with("ulimit -l");
+    }
+}
+
 #[test]
 fn nobody_listens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

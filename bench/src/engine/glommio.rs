@@ -192,10 +192,9 @@ impl Glommio {
 
 /// An executor on the calling thread, wherever that may run.
 pub(crate) fn executor() -> io::Result<LocalExecutor> {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(IO_MEMORY_OCTETS)
-        .make()
-        .map_err(|error| io::Error::other(error.to_string()))
+    LocalExecutorBuilder::new(Placement::Unbound).io_memory(IO_MEMORY_OCTETS).make().map_err(|error| {
+        io::Error::other(format!("{error}; it wants io_uring and 512 KiB of locked memory (ulimit -l)"))
+    })
 }
 
 impl Door for Glommio {
