@@ -269,3 +269,38 @@ fn a_slow_reader_loses_nothing() {
     net.run(SECOND * 5);
     assert_eq!(read + net.read(bob, id).len(), 3000);
 }
+
+/// Suite 0x0001, by the keys of the identities; and one group has one suite.
+#[test]
+fn ed25519_where_all_are_ours() {
+    use slimline_session::Credentials;
+    use slimline_session::identity::SharedSecret;
+    use slimline_session::identity::key::KeyKind;
+    let mut net = Net::new(1);
+    let of = |net: &mut Net, name: &str| {
+        let identity = SharedSecret::with_kind(name, common::SECRET, KeyKind::Ed25519).unwrap();
+        net.app_with(name, Credentials::new(identity))
+    };
+    let (alice, bob) = (of(&mut net, "acme/ns/alice"), of(&mut net, "acme/ns/bob"));
+    let carol = net.app("acme/ns/carol");
+    let now = net.now();
+    let config = SessionConfig::point_to_point();
+    let id = net.endpoint(alice).create_session(now, config.clone(), &"acme/ns/bob".parse().unwrap()).unwrap();
+    net.until(SECOND * 10, "arrived", |net| net.arrived(bob) == Some(id));
+    say(&mut net, alice, id, "short signatures");
+    say(&mut net, bob, id, "and quick ones");
+    net.run(SECOND);
+    assert_eq!(net.texts(bob, id), ["short signatures"]);
+    assert_eq!(net.texts(alice, id), ["and quick ones"]);
+    assert!(net.with(bob, id, |session, _| session.epoch()).is_some());
+
+    let now = net.now();
+    net.endpoint(alice).create_session(now, config, &"acme/ns/carol".parse().unwrap()).unwrap();
+    net.run(SECOND * 10);
+    let told = |event: &Event| match event {
+        Event::Closed(SessionError::Refused { why, .. }) => why.contains("cipher suite"),
+        _ => false,
+    };
+    assert!(net.saw(alice, told), "{:?}", net.apps[alice].events);
+    assert_eq!(net.arrived(carol), None);
+}

@@ -33,9 +33,15 @@ impl SharedSecret {
     ///
     /// Errors: a secret below 32 octets; a base that is empty or holds a colon or white space.
     pub fn new(base: &str, secret: &str) -> Result<Self, IdentityError> {
+        Self::with_kind(base, secret, KeyKind::P256)
+    }
+
+    /// The same with a key of that kind. Ed25519 is faster, and takes MLS to suite 0x0001: choose it where every member is
+    /// ours and does the same, because published SDKs cannot take part, and one group has one suite.
+    pub fn with_kind(base: &str, secret: &str, kind: KeyKind) -> Result<Self, IdentityError> {
         Self::check_base(base)?;
         let subject = format!("{base}_{}", random::alphanumeric::<8>()?);
-        Self::with_subject(subject, secret, SigningKey::generate(KeyKind::P256)?)
+        Self::with_subject(subject, secret, SigningKey::generate(kind)?)
     }
 
     /// An identity that is known already, for instance from a store.
