@@ -44,6 +44,7 @@ const STAGES: &[Stage] = &[
     Stage::deep("asan", 30, Step::Own(memory::asan)),
     Stage::deep("http2-tools", 30, Step::Own(conformance::tools_of_others)),
     Stage::deep("fuzz", 20, Step::Own(fuzz::stage)),
+    Stage::deep("interop-session-hour", 20, Step::Own(interop::session_hour)),
     Stage::deep("interop-control", 40, Step::Own(interop::controls)),
 ];
 

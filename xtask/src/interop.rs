@@ -42,10 +42,24 @@ pub(crate) fn session(run: &Run<'_>) -> Result<Tally> {
         let mut command = run.workspace.cargo();
         command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored"]);
         command.arg("--test-threads=2"); // each test is several processes
+        command.args(["--skip", "one_hour"]); // of the clock's time: see `session_hour`
         command.env("SLIMLINE_TEST_PYTHON", &python).env("SLIMLINE_TEST_NODE", node);
         tally += run.tests(&mut command)?;
     }
     Ok(tally)
+}
+
+/// The deep CI stage: more than an hour of sessions with SDK apps, both sides living twelve times as fast as the node.
+pub(crate) fn session_hour(run: &Run<'_>) -> Result<Tally> {
+    let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
+    let python = tools::python(run.workspace, &requirements, System::Install)?;
+    let slimline = build_node(run.workspace, System::Install)?;
+    tools::need("faketime", &["faketime"], System::Install)?;
+    let mut command = run.workspace.cargo();
+    command.args(["--config", r#"target.'cfg(all())'.runner = ["faketime", "-f", "+0 x12"]"#]);
+    command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored", "one_hour"]);
+    command.env("SLIMLINE_TEST_PYTHON", &python).env("SLIMLINE_TEST_NODE", &slimline);
+    run.tests(&mut command)
 }
 
 /// The deep CI stage: the same suites against nodes we did not write, to know that the suites are fair.
