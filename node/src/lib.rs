@@ -24,7 +24,6 @@ mod listen;
 pub mod logging;
 mod memory;
 pub mod mesh;
-mod mesh_port;
 mod node;
 mod settings;
 mod shard;

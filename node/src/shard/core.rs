@@ -3,6 +3,7 @@
 //! [`Core`] owns the transports, connections, the FIB replica and the counters. It is handed octets and time and leaves
 //! behind what the kernel should do: [`Action`]s, and transports whose output waits ([`Core::touched`]).
 
+use super::mesh::MeshPort;
 use super::reach::Reading;
 use super::stats::{Counters, latency_histogram};
 use super::timers::Timers;
@@ -14,7 +15,6 @@ use crate::control::inventory::Inventory;
 use crate::io::{Block, Shared};
 use crate::limits::{SPARE_SHARED_MAX, SPARE_SHARED_OCTETS_MAX};
 use crate::memory::Memory;
-use crate::mesh_port::MeshPort;
 use crate::settings::Settings;
 use crossbeam::queue::ArrayQueue;
 use hdrhistogram::Histogram;

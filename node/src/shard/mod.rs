@@ -1,8 +1,8 @@
 //! A shard: one pinned thread, one kernel door, and everything that hangs on them.
 //!
 //! The turn below is the whole loop. The sans-IO part is [`core::Core`], split by direction: `receive` (bytes in →
-//! messages), `forward` (messages → next hops), `transmit` (next hops → bytes out); beside them `http` (requests and how
-//! streams end), `link` (negotiation), `subscribe`, `deadlines`.
+//! messages), `forward` (messages → next hops), `transmit` (next hops → bytes out), `mesh` (to and from other shards); beside
+//! them `http` (requests and how streams end), `link` (negotiation), `subscribe`, `deadlines`.
 
 pub(crate) mod core;
 mod deadlines;
@@ -10,6 +10,7 @@ pub(crate) mod drain;
 pub(crate) mod forward;
 mod http;
 pub(crate) mod link;
+pub(crate) mod mesh;
 pub(crate) mod reach;
 mod receive;
 pub(crate) mod stats;

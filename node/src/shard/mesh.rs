@@ -3,11 +3,11 @@
 //! A record is a plan of [`PLAN_OCTETS`] octets, then the message as it came. The receiving shard reads the message again
 //! from its own replica's point of view, rewrites and signs it for its own links. Large messages travel beside the ring.
 
+use super::core::Core;
+use super::forward::Outgoing;
 use crate::conn::connection::Wait;
 use crate::limits::{MESH_PER_TURN, OUTPUTS_PER_TURN};
 use crate::mesh::{Class, Consumer, Doorbell, Producer, RingOptions, ring};
-use crate::shard::core::Core;
-use crate::shard::forward::Outgoing;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{Bounds, MessageView, parse_within};
 use std::sync::Arc;
