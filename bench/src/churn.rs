@@ -13,9 +13,9 @@ use crate::engine::{Arrival, Door, Outbox};
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
 use crate::payload::{Kind, Stamp, mix};
+use crate::plan::Plan;
 use crate::process::Usage;
 use crate::record::Recorder;
-use crate::scenario::Plan;
 use crate::topology::Names;
 
 /// The greeter's slot; newcomers have the others.

@@ -8,10 +8,11 @@ use clap::{Parser, Subcommand};
 
 use crate::drive::{Outcome, drive};
 use crate::error::{BenchError, Result};
+use crate::plan::Plan;
 use crate::relay;
 use crate::report::write::Outputs;
 use crate::report::{Measurement, Report, table};
-use crate::scenario::{Command, Options, Plan, Scenario, Spread};
+use crate::scenario::{Command, Options, Scenario, Spread};
 
 /// Measures a SLIM node. Every run is also a correctness run: the exit code is 1 when a message was lost, doubled,
 /// reordered, damaged or misrouted, 2 when nothing could be measured.

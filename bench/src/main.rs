@@ -17,6 +17,7 @@ mod machine;
 mod node_stats;
 mod pace;
 mod payload;
+mod plan;
 mod process;
 mod progress;
 mod publisher;
@@ -26,6 +27,7 @@ mod relay;
 mod report;
 mod scenario;
 mod shared;
+mod sizes;
 mod topology;
 mod worker;
 

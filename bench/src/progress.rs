@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::drive::Sample;
-use crate::scenario::Plan;
+use crate::plan::Plan;
 
 /// How often plain lines come.
 const LINE_EVERY: Duration = Duration::from_secs(5);

@@ -9,8 +9,9 @@ use crate::client::{Client, Publish};
 use crate::ledger::{Flow, Tally};
 use crate::pace::Pace;
 use crate::payload::{Kind, Stamp, mix};
+use crate::plan::Plan;
 use crate::random::Random;
-use crate::scenario::{Fanout, Peer, Plan};
+use crate::scenario::{Fanout, Peer};
 use crate::topology::{self, Names};
 
 /// All pre-signed headers of a run together stay below this.
@@ -58,7 +59,7 @@ pub(crate) struct Publisher {
     pub(crate) pace: Option<Pace>,
     /// Taken from the pace and refused by flow control.
     waiting: Option<u64>,
-    sizes: crate::scenario::Sizes,
+    sizes: crate::sizes::Sizes,
     random: Random,
     identity: u32,
     fresh: bool,

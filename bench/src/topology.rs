@@ -3,8 +3,9 @@
 use slimline_wire::name::{Name, NameId, Prefix};
 
 use crate::payload::mix;
+use crate::plan::Plan;
 use crate::random::{Random, Zipf};
-use crate::scenario::{Command, Fanout, Plan, Spread};
+use crate::scenario::{Command, Fanout, Spread};
 
 /// The names of one run. They hold the run's tag, so that runs against one long-lived node never meet.
 #[derive(Clone, Copy, Debug)]

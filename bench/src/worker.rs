@@ -10,9 +10,10 @@ use crate::error::{BenchError, Result};
 use crate::ledger::{Books, Faults, Flow, ReceiverBook};
 use crate::pace::Pace;
 use crate::payload::{Damage, Kind, Stamp, mix};
+use crate::plan::Plan;
 use crate::publisher::Publisher;
 use crate::record::Recorder;
-use crate::scenario::{Command, Peer, Plan};
+use crate::scenario::{Command, Peer};
 use crate::shared::{Shared, Stage};
 use crate::topology::{self, Names, Part};
 

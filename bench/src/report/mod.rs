@@ -10,8 +10,9 @@ use serde::Serialize;
 use crate::drive::{Outcome, Sample};
 use crate::ledger::Faults;
 use crate::machine::{Load, Machine};
+use crate::plan::Plan;
 use crate::record::{Percentiles, Recorder};
-use crate::scenario::{Command, Options, Plan};
+use crate::scenario::{Command, Options};
 
 /// A generator thread this busy may be what limits the rate.
 const GENERATOR_BUSY: f64 = 0.95;

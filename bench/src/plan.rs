@@ -1,0 +1,337 @@
+//! The checked plan of a run: every choice made, every impossibility refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::client::tls::Security;
+use crate::error::{BenchError, Result};
+use crate::pace::Arrivals;
+use crate::scenario::{Command, EngineKind, Fanout, Options, Peer, Spread};
+use crate::sizes::Sizes;
+
+/// TLS and the `authorization` header, as the options want them.
+fn credentials(options: &Options, endpoint: &str) -> Result<(Option<Security>, Option<String>)> {
+    let refuse = |reason: String| BenchError::Plan(reason);
+    let slim = options.peer.is_none_or(|peer| peer == Peer::Slim);
+    if !slim && (options.tls || options.basic_auth.is_some()) {
+        return Err(refuse("--tls and --basic-auth belong to --peer slim".into()));
+    }
+    if !options.tls && (options.ca_source.is_some() || options.insecure_skip_verify || options.server_name.is_some()) {
+        return Err(refuse("ca_source, insecure_skip_verify and server_name belong to tls".into()));
+    }
+    let tls = if options.tls {
+        let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+        let host = options.server_name.as_deref().unwrap_or(host);
+        Some(Security::new(host, options.ca_source.as_deref(), options.insecure_skip_verify).map_err(refuse)?)
+    } else {
+        None
+    };
+    let authorization = match &options.basic_auth {
+        None => None,
+        Some(path) => {
+            let wrong = |reason: String| BenchError::Plan(format!("--basic-auth {}: {reason}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+            let pair = text.trim_end_matches(['\r', '\n']);
+            if !pair.contains(':') {
+                return Err(wrong("it does not hold USERNAME:PASSWORD".into()));
+            }
+            Some(format!("Basic {}", base64(pair.as_bytes())))
+        }
+    };
+    Ok((tls, authorization))
+}
+
+/// Base64 with padding (RFC 4648 §4).
+fn base64(octets: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in octets.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, &octet| bits << 8 | u32::from(octet)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+/// A checked plan: every choice made, every impossibility refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) command: Command,
+    pub(crate) endpoint: String,
+    pub(crate) peer: Peer,
+    pub(crate) pubs: u32,
+    pub(crate) subs: u32,
+    pub(crate) names: u32,
+    pub(crate) fanout: Fanout,
+    pub(crate) spread: Spread,
+    pub(crate) sizes: Sizes,
+    pub(crate) identity: u32,
+    pub(crate) window: u32,
+    pub(crate) rates: Vec<f64>,
+    pub(crate) load: Vec<f64>,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) duration: Duration,
+    pub(crate) warmup: Duration,
+    pub(crate) count: Option<u64>,
+    pub(crate) threads: u32,
+    pub(crate) pin: Vec<u32>,
+    pub(crate) engine: EngineKind,
+    pub(crate) seed: u64,
+    pub(crate) fresh: bool,
+    pub(crate) no_mac: bool,
+    pub(crate) variants: u32,
+    pub(crate) verify_one_in: u32,
+    pub(crate) nagle: bool,
+    pub(crate) spin: bool,
+    pub(crate) acks: bool,
+    pub(crate) tls: Option<Security>,
+    /// The `authorization` header's value.
+    pub(crate) authorization: Option<String>,
+    pub(crate) node_stats: Option<PathBuf>,
+    pub(crate) node_pid: Option<u32>,
+    pub(crate) connections: u32,
+    pub(crate) hold: Duration,
+    pub(crate) repeats: u32,
+    /// The options that led here, for the record.
+    pub(crate) options: Options,
+}
+
+/// Connections of `idle` that say nothing.
+const IDLE_CONNECTIONS: u32 = 1000;
+/// Generator threads there can be: a thread wakes others by a mask of this many.
+const THREADS_MAX: u32 = 64;
+/// Octets of header and framing around a payload, about: what the default window is reckoned with.
+const OVERHEAD_OCTETS: f64 = 480.0;
+
+impl Plan {
+    /// Makes the choices and refuses the impossible.
+    pub(crate) fn check(command: Command, options: Options) -> Result<Self> {
+        let refuse = |reason: String| Err(BenchError::Plan(reason));
+        let o = options.clone();
+        let fanout = o.fanout.unwrap_or(if command == Command::Fanout { Fanout::All } else { Fanout::One });
+        let pubs = o.pubs.unwrap_or(if command == Command::Churn { 16 } else { 1 });
+        let subs = match command {
+            Command::Pingpong | Command::Churn => pubs,
+            Command::Fanout => o.subs.unwrap_or(8),
+            _ => o.subs.unwrap_or(1),
+        };
+        let names = o.names.unwrap_or(match (command, fanout) {
+            (Command::Names, _) => 10_000,
+            (_, Fanout::All) => 1,
+            (_, Fanout::One) => subs,
+        });
+        let sizes: Sizes = match o.payload.as_deref().unwrap_or("256").parse() {
+            Ok(sizes) => sizes,
+            Err(reason) => return refuse(format!("--payload: {reason}")),
+        };
+        let spread = o.spread.unwrap_or(if command == Command::Names { Spread::Uniform } else { Spread::Pair });
+        let message = sizes.mean() + OVERHEAD_OCTETS;
+        let window = o.window.unwrap_or(((256.0 * 1024.0 / message) as u32).clamp(8, 512));
+        let seconds = |name: &str, value: f64| {
+            if value.is_finite() && (0.0..=1e7).contains(&value) {
+                Ok(Duration::from_secs_f64(value))
+            } else {
+                Err(BenchError::Plan(format!("--{name} {value}: not a number of seconds")))
+            }
+        };
+        let duration = seconds("duration", o.duration.unwrap_or(if command == Command::Soak { 600.0 } else { 5.0 }))?;
+        let warmup = seconds("warmup", o.warmup.unwrap_or(1.0))?;
+        let open_loop = matches!(command, Command::Latency | Command::Soak);
+        let rates = o.rate.unwrap_or(if open_loop || command == Command::Idle { vec![1000.0] } else { vec![] });
+        let load = o.load.unwrap_or_default();
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let idle = if command == Command::Idle { o.connections.unwrap_or(IDLE_CONNECTIONS) } else { 0 };
+        let threads = match (o.threads, o.connections_per_thread) {
+            (Some(threads), _) => threads,
+            (None, Some(0)) => return refuse("--connections-per-thread must be at least 1".into()),
+            (None, Some(each)) => {
+                (u64::from(pubs) + u64::from(subs) + u64::from(idle)).div_ceil(u64::from(each)) as u32
+            }
+            (None, None) if cpus < 4 => 1,
+            (None, None) => cpus / 2,
+        };
+        let pin = o.pin.unwrap_or_default();
+
+        if pubs == 0 || subs == 0 || names == 0 || threads == 0 || window == 0 {
+            return refuse("publishers, subscribers, names, threads and window must be at least 1".into());
+        }
+        if threads > THREADS_MAX {
+            return refuse(format!("{threads} generator threads: at most {THREADS_MAX}"));
+        }
+        if sizes.max() as usize > 4 * 1024 * 1024 - 4096 {
+            return refuse("--payload: with its header the message would pass SLIM's 4 MiB limit".into());
+        }
+        if let Some(rate) = rates.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
+            return refuse(format!("--rate {rate}: not a rate"));
+        }
+        if let Some(share) = load.iter().find(|share| !(**share > 0.0 && **share <= 2.0)) {
+            return refuse(format!("--load {share}: not a share of the capacity"));
+        }
+        if !load.is_empty() && command != Command::Latency {
+            return refuse("--load belongs to latency".into());
+        }
+        if fanout == Fanout::All && subs > names && subs % names != 0 {
+            return refuse(format!(
+                "--subs {subs} with --names {names}: every name must have as many subscribers, or deliveries \
+                 cannot be counted; make --subs a multiple of --names"
+            ));
+        }
+        if spread == Spread::Pair && pubs < names && command != Command::Names && fanout == Fanout::One {
+            return refuse(format!(
+                "--pubs {pubs} with --names {names} and --spread pair leaves names nobody addresses; \
+                 use --spread uniform, or as many publishers as names"
+            ));
+        }
+        if !pin.is_empty() && pin.len() < threads as usize {
+            return refuse(format!("--pin names {} CPUs for {threads} threads", pin.len()));
+        }
+        if let Some(cpu) = pin.iter().find(|cpu| !crate::machine::may_use(**cpu)) {
+            return refuse(format!("--pin {cpu}: this process may not run on CPU {cpu} (see taskset -p $$)"));
+        }
+        if let Some(pid) = o.node_pid
+            && !Path::new(&format!("/proc/{pid}/stat")).exists()
+        {
+            return refuse(format!("--node-pid {pid}: no such process"));
+        }
+        if command != Command::Pingpong && o.acks {
+            return refuse("--acks belongs to pingpong".into());
+        }
+        let endpoint = o.node.unwrap_or_else(|| "127.0.0.1:46357".into());
+        let (tls, authorization) = credentials(&options, &endpoint)?;
+        if let Some(socket) = &o.node_stats {
+            crate::node_stats::NodeStats::read(socket)?;
+        }
+        let engine = o.engine.unwrap_or(EngineKind::Epoll);
+        if engine != EngineKind::Epoll && (o.acks || command == Command::Churn) {
+            return refuse(format!(
+                "--engine {} gathers what is written while a send is under way: use epoll here",
+                format!("{engine:?}").to_lowercase()
+            ));
+        }
+        if engine == EngineKind::Glommio && !cfg!(feature = "glommio") {
+            return refuse("--engine glommio: this slimload was built without it (cargo's feature `glommio`)".into());
+        }
+        if o.no_mac && (o.fresh || command == Command::Churn) {
+            return refuse("--no-mac: nothing is signed then, so neither --fresh nor churn goes with it".into());
+        }
+        if command == Command::Churn && o.peer.is_some_and(|peer| peer != Peer::Slim) {
+            return refuse("churn speaks to SLIM nodes only".into());
+        }
+        let variants = o.variants.unwrap_or(if spread == Spread::Pair { 4096 } else { 65_536 });
+        if variants == 0 {
+            return refuse("--variants must be at least 1".into());
+        }
+        let plan = Self {
+            command,
+            endpoint,
+            peer: o.peer.unwrap_or(Peer::Slim),
+            pubs,
+            subs,
+            names,
+            fanout,
+            spread,
+            sizes,
+            identity: o.identity.unwrap_or(229),
+            window,
+            rates,
+            load,
+            arrivals: o.arrivals.unwrap_or(Arrivals::Even),
+            duration,
+            warmup,
+            count: o.count,
+            threads,
+            pin,
+            engine,
+            seed: o.seed.unwrap_or(1),
+            fresh: o.fresh,
+            no_mac: o.no_mac,
+            variants,
+            verify_one_in: o.verify_one_in.unwrap_or(64),
+            nagle: o.nagle,
+            spin: o.spin,
+            acks: o.acks,
+            tls,
+            authorization,
+            node_stats: o.node_stats,
+            node_pid: o.node_pid,
+            connections: o.connections.unwrap_or(IDLE_CONNECTIONS),
+            hold: Duration::from_micros(o.hold_us.unwrap_or(10_000)),
+            repeats: o.repeats.unwrap_or(if command == Command::Capacity { 3 } else { 1 }).max(1),
+            options,
+        };
+        plan.check_files()?;
+        Ok(plan)
+    }
+
+    /// Every connection is a file: enough of them must be allowed.
+    fn check_files(&self) -> Result<()> {
+        let idle = if self.command == Command::Idle { self.connections } else { 0 };
+        let wanted = u64::from(self.pubs) + u64::from(self.subs) + u64::from(idle) + 64 + 4 * u64::from(self.threads);
+        let allowed = crate::machine::files_allowed();
+        if wanted > allowed {
+            return Err(BenchError::Plan(format!(
+                "{wanted} file descriptors needed, {allowed} allowed: raise it (ulimit -n {wanted}) here and for the node"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Receivers each message should reach.
+    pub(crate) fn copies(&self) -> u32 {
+        match self.fanout {
+            Fanout::One => 1,
+            Fanout::All => (self.subs / self.names).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_the_rfc_has_it() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn connections_make_threads() {
+        let threads = |pubs, subs, each| {
+            let mut options = Options { connections_per_thread: Some(each), ..Options::default() };
+            (options.pubs, options.subs) = (Some(pubs), Some(subs));
+            Plan::check(Command::Throughput, options).map(|plan| plan.threads)
+        };
+        assert_eq!(threads(8, 8, 4).unwrap(), 4);
+        assert_eq!(threads(8, 8, 5).unwrap(), 4);
+        assert_eq!(threads(8, 8, 100).unwrap(), 1);
+        assert!(threads(8, 8, 0).is_err());
+        assert!(threads(64, 64, 1).unwrap_err().to_string().contains("at most 64"));
+    }
+
+    #[test]
+    fn impossible_plans_are_refused() {
+        let plan = |edit: fn(&mut Options)| {
+            let mut options = Options::default();
+            edit(&mut options);
+            Plan::check(Command::Throughput, options)
+        };
+        assert!(plan(|_| ()).is_ok());
+        assert!(plan(|o| o.pubs = Some(0)).is_err());
+        assert!(plan(|o| o.rate = Some(vec![-1.0])).is_err());
+        assert!(plan(|o| (o.subs, o.names, o.fanout) = (Some(3), Some(2), Some(Fanout::All))).is_err());
+        assert!(plan(|o| (o.pubs, o.subs) = (Some(1), Some(8))).is_err());
+        assert!(plan(|o| o.pin = Some(vec![4000])).is_err());
+        assert!(
+            plan(|o| (o.subs, o.fanout) = (Some(100_000_000), Some(Fanout::All)))
+                .unwrap_err()
+                .to_string()
+                .contains("ulimit")
+        );
+        assert!(plan(|o| o.node_pid = Some(u32::MAX)).is_err());
+        assert!(plan(|o| (o.no_mac, o.fresh) = (true, true)).is_err());
+    }
+}
