@@ -1,24 +1,24 @@
 //! One application on the network, as a state machine: its names, its sessions, and who wants to talk to it.
 //!
 //! Feed it messages ([`Endpoint::handle`]) and time ([`Endpoint::handle_timeout`]); take what it wants sent
-//! ([`Endpoint::poll_transmit`]) and what happened ([`Endpoint::poll_event`]). It does no I/O and reads no clock.
+//! ([`Endpoint::poll_transmit`]) and what happened ([`Endpoint::poll_event`]). It does no I/O and reads no clock. `names` is what
+//! the node routes to us, `receive` what arrives, `kept` what a store has of us.
 
 mod kept;
+mod names;
+mod receive;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slimline_wire::pb;
-use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 
 use self::kept::Kept;
 use crate::error::{IdentityError, SessionError};
-use crate::integrity::{Verified, is_control};
-use crate::message::{Credentials, Draft, Frame, Incoming, Kind, Now, VERSION};
+use crate::message::{Credentials, Now};
 use crate::name::{Name, app_id, channel_names};
 use crate::random::{self, Ids};
-use crate::reliable::Retries;
-use crate::session::{Direction, Event, New, Phase, Refused, Route, Session, SessionConfig, SessionKind, WELCOME_WAIT};
+use crate::session::{Direction, Event, New, Phase, Route, Session, SessionConfig, SessionKind};
 
 /// Ids are chosen below.
 const SESSION_IDS_END: u32 = u32::MAX - 1000;
@@ -33,10 +33,6 @@ const SUBSCRIBE_RETRY: Duration = Duration::from_secs(3);
 pub const OUT_MAX: usize = 4096;
 /// Octets of payload that may wait for the connection, likewise.
 pub const OUT_OCTETS_MAX: usize = 64 << 20;
-/// What intervals a peer may ask us to keep.
-const INTERVAL_MIN: Duration = Duration::from_millis(10);
-const INTERVAL_MAX: Duration = Duration::from_secs(3600);
-const RETRIES_MAX: u32 = 10_000;
 
 /// Names a session of this application.
 ///
@@ -157,142 +153,6 @@ impl Endpoint {
         self.sessions.get_mut(&id)
     }
 
-    // --- names ----------------------------------------------------------------------------------------------------
-
-    /// Asks the node for messages to a service name (with our id). [`AppEvent::Subscribed`] follows.
-    pub fn subscribe(&mut self, now: Now, name: &Name) {
-        let full = name.with_id(self.local.id());
-        self.add_route(now, full, true, None);
-    }
-
-    /// Asks the node for no more of them.
-    pub fn unsubscribe(&mut self, now: Now, name: &Name) {
-        self.remove_route(now, &name.with_id(self.local.id()));
-    }
-
-    fn add_route(&mut self, now: Now, name: Name, own: bool, waiting: Option<SessionId>) {
-        self.touch_names(own);
-        let id = self.next_subscription;
-        let known = self.subscriptions.entry(name.clone());
-        let fresh = matches!(known, std::collections::btree_map::Entry::Vacant(_));
-        let subscription = known.or_insert_with(|| Subscription {
-            id,
-            acked: false,
-            due: now.instant + SUBSCRIBE_RETRY,
-            own,
-            users: 0,
-            waiting: Vec::new(),
-        });
-        subscription.users += 1;
-        if fresh {
-            self.next_subscription = self.next_subscription.wrapping_add(1).max(1);
-        }
-        if subscription.acked {
-            if let Some(session) = waiting {
-                self.route_added(now, session);
-            } else {
-                self.events.push_back(AppEvent::Subscribed(name));
-            }
-        } else {
-            subscription.waiting.extend(waiting);
-            if fresh && self.connected {
-                self.write_subscribe(now, &name);
-            }
-        }
-    }
-
-    fn write_subscribe(&mut self, now: Now, name: &Name) {
-        let Some(subscription) = self.subscriptions.get(name) else { return };
-        let subscription_id = subscription.id;
-        let Some(header) = self.route_header(now, name, subscription.own) else { return };
-        let subscribe = pb::Subscribe { header: Some(header), subscription_id };
-        self.out.push_back(pb::Message {
-            metadata: BTreeMap::new(),
-            message_type: Some(pb::message::MessageType::Subscribe(subscribe)),
-        });
-    }
-
-    fn route_header(&self, now: Now, name: &Name, own: bool) -> Option<pb::SlimHeader> {
-        let identity = if own { self.credentials.provider.token(now.unix_s).ok()? } else { String::new() };
-        Some(pb::SlimHeader {
-            source: Some(self.local.to_wire()),
-            destination: Some(name.to_wire()),
-            identity,
-            fanout: 1,
-            version: VERSION.to_owned(),
-            ttl: 8,
-            ..Default::default()
-        })
-    }
-
-    fn remove_route(&mut self, now: Now, name: &Name) {
-        let Some(subscription) = self.subscriptions.get_mut(name) else { return };
-        subscription.users -= 1;
-        if subscription.users > 0 {
-            return;
-        }
-        let (subscription_id, own) = (subscription.id, subscription.own);
-        self.subscriptions.remove(name);
-        self.touch_names(own);
-        if let Some(header) = self.route_header(now, name, own).filter(|_| self.connected) {
-            let unsubscribe = pb::Unsubscribe { header: Some(header), subscription_id };
-            self.out.push_back(pb::Message {
-                metadata: BTreeMap::new(),
-                message_type: Some(pb::message::MessageType::Unsubscribe(unsubscribe)),
-            });
-        }
-    }
-
-    fn handle_subscription_ack(&mut self, now: Now, ack: &pb::SubscriptionAck) {
-        let found = self.subscriptions.iter_mut().find(|(_, subscription)| subscription.id == ack.subscription_id);
-        let Some((name, subscription)) = found else { return };
-        if subscription.acked {
-            return;
-        }
-        subscription.acked = true;
-        let (name, own, waiting) = (name.clone(), subscription.own, std::mem::take(&mut subscription.waiting));
-        if !ack.success {
-            self.events.push_back(AppEvent::NotSubscribed(name, ack.error.clone()));
-        } else if own {
-            self.events.push_back(AppEvent::Subscribed(name));
-        }
-        for session in waiting {
-            self.route_added(now, session);
-        }
-    }
-
-    fn route_added(&mut self, now: Now, session: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.route_added(now);
-        }
-        self.collect(now, session);
-    }
-
-    // --- the connection -------------------------------------------------------------------------------------------
-
-    /// A node listens now: every name is subscribed (again), under the id it had.
-    pub fn connected(&mut self, now: Now) {
-        self.connected = true;
-        let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
-        for name in names {
-            if let Some(subscription) = self.subscriptions.get_mut(&name) {
-                subscription.acked = false;
-                subscription.due = now.instant + SUBSCRIBE_RETRY;
-            }
-            self.write_subscribe(now, &name);
-        }
-    }
-
-    /// No node listens: what is not acknowledged is sent again later, by the sessions themselves.
-    pub fn disconnected(&mut self) {
-        self.connected = false;
-        self.out.clear();
-        self.out_octets = 0;
-        self.nothing_waits();
-    }
-
-    // --- sessions -------------------------------------------------------------------------------------------------
-
     /// Begins a session with a peer, or founds a group on a channel. For two parties [`Event::Established`] tells when
     /// the peer is in, [`Event::Closed`] that it did not come; a group is ready at once.
     ///
@@ -405,175 +265,6 @@ impl Endpoint {
         self.out.len() >= OUT_MAX || self.out_octets >= OUT_OCTETS_MAX
     }
 
-    // --- in and out -----------------------------------------------------------------------------------------------
-
-    /// Takes in one message from the node. Nothing a peer sends makes this fail: it is counted, logged and dropped.
-    pub fn handle(&mut self, now: Now, message: pb::Message) {
-        self.counters.received += 1;
-        match message.message_type {
-            Some(pb::message::MessageType::SubscriptionAck(ack)) => self.handle_subscription_ack(now, &ack),
-            Some(pb::message::MessageType::Publish(_)) => match Incoming::read(message) {
-                Ok(incoming) => self.handle_publish(now, &incoming),
-                Err(error) => {
-                    self.counters.malformed += 1;
-                    tracing::debug!(%error, "malformed message dropped");
-                }
-            },
-            _ => self.counters.malformed += 1,
-        }
-    }
-
-    fn handle_publish(&mut self, now: Now, incoming: &Incoming) {
-        if incoming.source == self.local {
-            return;
-        }
-        if self.is_full() && calls_for_answer(incoming.kind) {
-            self.counters.overloaded += 1; // whoever wants the answer asks again
-            return;
-        }
-        let latest = self.latest(incoming.session_id);
-        let id = latest.unwrap_or(SessionId { number: incoming.session_id, round: 0 });
-        // A closed session answers latecomers; an invite that it did not see before is for a new one.
-        let ended = self.sessions.get(&id).is_some_and(|session| {
-            session.is_closed() && session.answered.get(&incoming.source, incoming.message_id).is_none()
-        });
-        let away = self.sessions.get(&id).is_some_and(|session| session.is_away_for(incoming));
-        let known = latest.is_some() && !((ended || away) && incoming.kind == Kind::JoinRequest);
-        if !known && !matches!(incoming.kind, Kind::DiscoveryRequest | Kind::JoinRequest) {
-            self.counters.unknown_session += 1;
-            return;
-        }
-        let sender = if is_control(incoming.kind) {
-            match incoming.verify(&self.credentials, now.unix_s) {
-                Ok(sender) => Some(sender),
-                Err(error) => {
-                    self.counters.unverified += 1;
-                    tracing::warn!(%error, source = ?incoming.source, kind = ?incoming.kind, "control message dropped");
-                    return;
-                }
-            }
-        } else {
-            None
-        };
-        let result = match (incoming.kind, &sender) {
-            (Kind::DiscoveryRequest, _) => self.handle_discovery(now, incoming),
-            (Kind::JoinRequest, Some(sender)) if away => self.handle_new_join(now, id, incoming, sender),
-            (Kind::JoinRequest, Some(sender)) if !known => self.handle_join(now, incoming, sender),
-            _ => match self.sessions.get_mut(&id) {
-                Some(session) if session.frame.session_type == incoming.session_type => {
-                    session.span.clone().in_scope(|| session.handle(now, incoming, sender.as_ref()))
-                }
-                _ => Err(Refused::Unexpected),
-            },
-        };
-        if let Err(reason) = result {
-            self.counters.refused += 1;
-            tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.number, "message dropped");
-        }
-        if let Some(latest) = self.latest(id.number) {
-            self.collect(now, latest);
-        }
-    }
-
-    /// An id that no session here has or had.
-    fn new_id(&self, number: u32) -> SessionId {
-        let beside = self.latest(number).map_or(0, |before| before.round.wrapping_add(1));
-        SessionId { number, round: self.rounds.max(beside) }
-    }
-
-    /// The session of that number, or the last of them.
-    fn latest(&self, number: u32) -> Option<SessionId> {
-        let (first, last) = (SessionId { number, round: 0 }, SessionId { number, round: u32::MAX });
-        self.sessions.range(first..=last).next_back().map(|(id, _)| *id)
-    }
-
-    /// Somebody looks for our service: we are one instance of it.
-    fn handle_discovery(&mut self, now: Now, incoming: &Incoming) -> Result<(), Refused> {
-        let full = incoming.destination.with_id(self.local.id());
-        let ours = self.subscriptions.get(&full).is_some_and(|subscription| subscription.own);
-        if !ours || !(incoming.destination.id().is_any() || incoming.destination == full) {
-            return Err(Refused::Unexpected);
-        }
-        let frame = Frame {
-            credentials: self.credentials.clone(),
-            session_type: incoming.session_type,
-            session_id: incoming.session_id,
-        };
-        let reply = Command::DiscoveryReply(pb::DiscoveryReplyPayload {});
-        let draft = Draft::command(Kind::DiscoveryReply, &full, &incoming.source, incoming.message_id, reply);
-        self.out.push_back(draft.write(&frame, None, now.unix_s)?);
-        Ok(())
-    }
-
-    /// The moderator took us out while we were away, which we could not hear, and invites us anew.
-    fn handle_new_join(
-        &mut self,
-        now: Now,
-        before: SessionId,
-        incoming: &Incoming,
-        sender: &Verified,
-    ) -> Result<(), Refused> {
-        let session = self.sessions.get_mut(&before).ok_or(Refused::Unexpected)?;
-        if !session.is_from_moderator(incoming, sender) {
-            return Err(Refused::NotModerator);
-        }
-        session.end(now, SessionError::Removed);
-        self.collect(now, before);
-        self.handle_join(now, incoming, sender)
-    }
-
-    /// Somebody invites us: the session exists from here on, the application hears of it at the welcome.
-    fn handle_join(&mut self, now: Now, incoming: &Incoming, sender: &Verified) -> Result<(), Refused> {
-        let Command::JoinRequest(request) = incoming.command()? else { return Err(Refused::Unexpected) };
-        let full = incoming.destination.with_id(self.local.id());
-        if incoming.destination != full || !self.subscriptions.get(&full).is_some_and(|known| known.own) {
-            return Err(Refused::Unexpected);
-        }
-        if self.unannounced.len() >= INVITED_MAX || self.sessions.len() >= SESSIONS_MAX {
-            return Err(Refused::TooOften);
-        }
-        let (kind, remote, control) = match incoming.session_type {
-            pb::SessionType::PointToPoint => (SessionKind::PointToPoint, incoming.source.clone(), None),
-            _ => {
-                let data = Name::from_wire(request.channel.as_ref().ok_or(Refused::Unexpected)?)?;
-                let control = Name::from_wire(request.control.as_ref().ok_or(Refused::Unexpected)?)?;
-                if (data.clone(), control.clone()) != channel_names(&sender.claims.subject, &data.without_id()) {
-                    return Err(Refused::NotModerator);
-                }
-                (SessionKind::Group, data, Some(control))
-            }
-        };
-        let reliable = request.timer_settings.map(|timer| Retries {
-            interval: Duration::from_millis(timer.timeout.into()).clamp(INTERVAL_MIN, INTERVAL_MAX),
-            max: timer.max_retries.min(RETRIES_MAX),
-        });
-        let config =
-            SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
-        let number = incoming.session_id;
-        let id = self.new_id(number);
-        let mut session = Session::new(
-            New {
-                credentials: self.credentials.clone(),
-                session_id: id.number,
-                config,
-                local: full,
-                remote,
-                control,
-                moderator: Some((incoming.source.clone(), sender.claims.subject.clone())),
-                direction: self.direction,
-                phase: Phase::Invited(now.instant + WELCOME_WAIT),
-                seed: random::word().map_err(SessionError::from)?,
-                kept: self.kept.is_some(),
-            },
-            now,
-        )?;
-        session.reply_to_join(now, incoming)?;
-        self.sessions.insert(id, session);
-        self.unannounced.insert(id);
-        self.touch(id);
-        Ok(())
-    }
-
     /// The next message for the node.
     ///
     /// Where the application is kept in a store, messages come out when [`Endpoint::written`] said that what they are made of
@@ -650,20 +341,4 @@ fn payload_octets(message: &pb::Message) -> usize {
         Some(pb::content::ContentType::AppPayload(payload)) => payload.blob.len(),
         _ => 0,
     }
-}
-
-fn calls_for_answer(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Msg
-            | Kind::RtxReply
-            | Kind::RtxRequest
-            | Kind::DiscoveryRequest
-            | Kind::JoinRequest
-            | Kind::LeaveRequest
-            | Kind::GroupUpdate
-            | Kind::GroupWelcome
-            | Kind::GroupClose
-            | Kind::RejoinRequest
-    )
 }

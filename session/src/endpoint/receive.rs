@@ -1,0 +1,205 @@
+//! Messages from the node: to the session they are for, or the beginning of one.
+
+use std::time::Duration;
+
+use slimline_wire::pb;
+use slimline_wire::pb::command_payload::CommandPayloadType as Command;
+
+use super::{Endpoint, INVITED_MAX, SESSIONS_MAX, SessionId};
+use crate::error::SessionError;
+use crate::integrity::{Verified, is_control};
+use crate::message::{Draft, Frame, Incoming, Kind, Now};
+use crate::name::{Name, channel_names};
+use crate::random;
+use crate::reliable::Retries;
+use crate::session::{New, Phase, Refused, Session, SessionConfig, SessionKind, WELCOME_WAIT};
+
+/// What intervals a peer may ask us to keep.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const RETRIES_MAX: u32 = 10_000;
+
+impl Endpoint {
+    /// Takes in one message from the node. Nothing a peer sends makes this fail: it is counted, logged and dropped.
+    pub fn handle(&mut self, now: Now, message: pb::Message) {
+        self.counters.received += 1;
+        match message.message_type {
+            Some(pb::message::MessageType::SubscriptionAck(ack)) => self.handle_subscription_ack(now, &ack),
+            Some(pb::message::MessageType::Publish(_)) => match Incoming::read(message) {
+                Ok(incoming) => self.handle_publish(now, &incoming),
+                Err(error) => {
+                    self.counters.malformed += 1;
+                    tracing::debug!(%error, "malformed message dropped");
+                }
+            },
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    pub(super) fn handle_publish(&mut self, now: Now, incoming: &Incoming) {
+        if incoming.source == self.local {
+            return;
+        }
+        if self.is_full() && calls_for_answer(incoming.kind) {
+            self.counters.overloaded += 1; // whoever wants the answer asks again
+            return;
+        }
+        let latest = self.latest(incoming.session_id);
+        let id = latest.unwrap_or(SessionId { number: incoming.session_id, round: 0 });
+        // A closed session answers latecomers; an invite that it did not see before is for a new one.
+        let ended = self.sessions.get(&id).is_some_and(|session| {
+            session.is_closed() && session.answered.get(&incoming.source, incoming.message_id).is_none()
+        });
+        let away = self.sessions.get(&id).is_some_and(|session| session.is_away_for(incoming));
+        let known = latest.is_some() && !((ended || away) && incoming.kind == Kind::JoinRequest);
+        if !known && !matches!(incoming.kind, Kind::DiscoveryRequest | Kind::JoinRequest) {
+            self.counters.unknown_session += 1;
+            return;
+        }
+        let sender = if is_control(incoming.kind) {
+            match incoming.verify(&self.credentials, now.unix_s) {
+                Ok(sender) => Some(sender),
+                Err(error) => {
+                    self.counters.unverified += 1;
+                    tracing::warn!(%error, source = ?incoming.source, kind = ?incoming.kind, "control message dropped");
+                    return;
+                }
+            }
+        } else {
+            None
+        };
+        let result = match (incoming.kind, &sender) {
+            (Kind::DiscoveryRequest, _) => self.handle_discovery(now, incoming),
+            (Kind::JoinRequest, Some(sender)) if away => self.handle_new_join(now, id, incoming, sender),
+            (Kind::JoinRequest, Some(sender)) if !known => self.handle_join(now, incoming, sender),
+            _ => match self.sessions.get_mut(&id) {
+                Some(session) if session.frame.session_type == incoming.session_type => {
+                    session.span.clone().in_scope(|| session.handle(now, incoming, sender.as_ref()))
+                }
+                _ => Err(Refused::Unexpected),
+            },
+        };
+        if let Err(reason) = result {
+            self.counters.refused += 1;
+            tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.number, "message dropped");
+        }
+        if let Some(latest) = self.latest(id.number) {
+            self.collect(now, latest);
+        }
+    }
+
+    /// An id that no session here has or had.
+    pub(super) fn new_id(&self, number: u32) -> SessionId {
+        let beside = self.latest(number).map_or(0, |before| before.round.wrapping_add(1));
+        SessionId { number, round: self.rounds.max(beside) }
+    }
+
+    /// The session of that number, or the last of them.
+    pub(super) fn latest(&self, number: u32) -> Option<SessionId> {
+        let (first, last) = (SessionId { number, round: 0 }, SessionId { number, round: u32::MAX });
+        self.sessions.range(first..=last).next_back().map(|(id, _)| *id)
+    }
+
+    /// Somebody looks for our service: we are one instance of it.
+    pub(super) fn handle_discovery(&mut self, now: Now, incoming: &Incoming) -> Result<(), Refused> {
+        let full = incoming.destination.with_id(self.local.id());
+        let ours = self.subscriptions.get(&full).is_some_and(|subscription| subscription.own);
+        if !ours || !(incoming.destination.id().is_any() || incoming.destination == full) {
+            return Err(Refused::Unexpected);
+        }
+        let frame = Frame {
+            credentials: self.credentials.clone(),
+            session_type: incoming.session_type,
+            session_id: incoming.session_id,
+        };
+        let reply = Command::DiscoveryReply(pb::DiscoveryReplyPayload {});
+        let draft = Draft::command(Kind::DiscoveryReply, &full, &incoming.source, incoming.message_id, reply);
+        self.out.push_back(draft.write(&frame, None, now.unix_s)?);
+        Ok(())
+    }
+
+    /// The moderator took us out while we were away, which we could not hear, and invites us anew.
+    pub(super) fn handle_new_join(
+        &mut self,
+        now: Now,
+        before: SessionId,
+        incoming: &Incoming,
+        sender: &Verified,
+    ) -> Result<(), Refused> {
+        let session = self.sessions.get_mut(&before).ok_or(Refused::Unexpected)?;
+        if !session.is_from_moderator(incoming, sender) {
+            return Err(Refused::NotModerator);
+        }
+        session.end(now, SessionError::Removed);
+        self.collect(now, before);
+        self.handle_join(now, incoming, sender)
+    }
+
+    /// Somebody invites us: the session exists from here on, the application hears of it at the welcome.
+    pub(super) fn handle_join(&mut self, now: Now, incoming: &Incoming, sender: &Verified) -> Result<(), Refused> {
+        let Command::JoinRequest(request) = incoming.command()? else { return Err(Refused::Unexpected) };
+        let full = incoming.destination.with_id(self.local.id());
+        if incoming.destination != full || !self.subscriptions.get(&full).is_some_and(|known| known.own) {
+            return Err(Refused::Unexpected);
+        }
+        if self.unannounced.len() >= INVITED_MAX || self.sessions.len() >= SESSIONS_MAX {
+            return Err(Refused::TooOften);
+        }
+        let (kind, remote, control) = match incoming.session_type {
+            pb::SessionType::PointToPoint => (SessionKind::PointToPoint, incoming.source.clone(), None),
+            _ => {
+                let data = Name::from_wire(request.channel.as_ref().ok_or(Refused::Unexpected)?)?;
+                let control = Name::from_wire(request.control.as_ref().ok_or(Refused::Unexpected)?)?;
+                if (data.clone(), control.clone()) != channel_names(&sender.claims.subject, &data.without_id()) {
+                    return Err(Refused::NotModerator);
+                }
+                (SessionKind::Group, data, Some(control))
+            }
+        };
+        let reliable = request.timer_settings.map(|timer| Retries {
+            interval: Duration::from_millis(timer.timeout.into()).clamp(INTERVAL_MIN, INTERVAL_MAX),
+            max: timer.max_retries.min(RETRIES_MAX),
+        });
+        let config =
+            SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
+        let number = incoming.session_id;
+        let id = self.new_id(number);
+        let mut session = Session::new(
+            New {
+                credentials: self.credentials.clone(),
+                session_id: id.number,
+                config,
+                local: full,
+                remote,
+                control,
+                moderator: Some((incoming.source.clone(), sender.claims.subject.clone())),
+                direction: self.direction,
+                phase: Phase::Invited(now.instant + WELCOME_WAIT),
+                seed: random::word().map_err(SessionError::from)?,
+                kept: self.kept.is_some(),
+            },
+            now,
+        )?;
+        session.reply_to_join(now, incoming)?;
+        self.sessions.insert(id, session);
+        self.unannounced.insert(id);
+        self.touch(id);
+        Ok(())
+    }
+}
+
+fn calls_for_answer(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Msg
+            | Kind::RtxReply
+            | Kind::RtxRequest
+            | Kind::DiscoveryRequest
+            | Kind::JoinRequest
+            | Kind::LeaveRequest
+            | Kind::GroupUpdate
+            | Kind::GroupWelcome
+            | Kind::GroupClose
+            | Kind::RejoinRequest
+    )
+}
