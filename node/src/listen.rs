@@ -101,6 +101,23 @@ mod tests {
     }
 
     #[test]
+    fn as_many_callers_wait_as_configured() {
+        for (backlog, callers) in [(2, 2), (64, 40)] {
+            let listener =
+                listen(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")), backlog).expect("a free port");
+            let address: std::net::SocketAddr = listener.endpoint.parse().expect("an address");
+            let call = |patience| std::net::TcpStream::connect_timeout(&address, patience);
+            let waiting: Vec<_> = (0..callers).map(|_| call(Duration::from_secs(20)).expect("a place")).collect();
+            if backlog < 10 {
+                // The kernel takes one more than it was told, and lets the next ones try again until they give up.
+                let more = (0..3).filter(|_| call(Duration::from_millis(300)).is_ok()).count();
+                assert!(more <= 1, "{more} more than {backlog}");
+            }
+            drop(waiting);
+        }
+    }
+
+    #[test]
     fn a_stale_socket_file_is_replaced_and_a_live_one_never() {
         let directory = std::env::temp_dir().join(format!("slimline-listen-{}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");

@@ -179,6 +179,21 @@ fn streams_beyond_the_advertised_number_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_message_is_as_long_as_configured() {
+    let node = TestNode::with(1, "limits: {message_octets_max: 16 KiB}", "");
+    let mut client = Client::connect(node.address);
+    let (mut bob, mut alice) = (client.link(ConnType::Edge), client.link(ConnType::Edge));
+    assert_eq!(client.subscribe(&mut bob, BOB, NameId(1), 1), "");
+    for (octets, passes) in [(16_000, true), (16_384, false), (100_000, false), (100, true)] {
+        client.publish(&mut alice, BOB, NameId(1), 1, &vec![7; octets]);
+        if passes {
+            assert_eq!(client.expect_payload(&mut bob).len(), octets);
+        }
+    }
+    assert_eq!(node.counters().drop_oversize, 2);
+}
+
+#[test]
 fn parts_of_a_message_have_bounds_that_are_the_operators() {
     let wide = "limits: {slim_header_octets_max: 64 KiB, name_component_octets_max: 8 KiB, link_text_octets_max: 600}";
     let narrow = "limits: {slim_header_octets_max: 1 KiB, name_component_octets_max: 200}";

@@ -100,3 +100,22 @@ fn more_requests_than_control_takes_at_a_time_wait_and_are_all_answered() {
         life.finish();
     }
 }
+
+#[test]
+fn more_than_the_road_between_two_shards_holds_waits_and_arrives() {
+    for seed in 0..5 {
+        let mut life = life(seed, 2);
+        let (publisher, reader) = (life.linked(), life.linked());
+        life.subscribed(reader, 0, ALPHA);
+        life.sleeps(Actor::Shard(1), Duration::from_secs(60));
+        for octets in [200_000, 100].repeat(10) {
+            life.publish(publisher, 0, &Plan::one(ALPHA, octets));
+        }
+        while life.node.counters().parked_mesh == 0 {
+            life.step();
+        }
+        assert_eq!(life.received(reader, 0), 0, "seed {seed}: nothing has arrived");
+        let Summary { copies, missing, .. } = life.finish();
+        assert_eq!((copies, missing), (20, 0), "seed {seed}");
+    }
+}
