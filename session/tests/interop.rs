@@ -4,13 +4,13 @@
 //! `embedded` (the one in the wheel, default) or the path of a node binary that takes `--config FILE`.
 //! Run: `SLIMLINE_TEST_PYTHON=venv/bin/python cargo test -p slimline-session --test interop -- --ignored`
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -589,6 +589,101 @@ async fn one_hour() {
     let lived = begin.elapsed().unwrap();
     assert!(lived > SECOND * 4200, "{lived:?} by this clock");
     assert_eq!(group.participants().unwrap().len(), 3);
+}
+
+/// Passes everything on, and keeps a copy: what a node, or a wire, gets to see.
+struct Tap {
+    address: String,
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tap {
+    fn before(node: &Node) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let node = node.url.trim_start_matches("http://").to_owned();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = seen.clone();
+        std::thread::spawn(move || {
+            for caller in listener.incoming().map_while(Result::ok) {
+                let onward = TcpStream::connect(&node).unwrap();
+                for (mut from, mut to) in [
+                    (caller.try_clone().unwrap(), onward.try_clone().unwrap()),
+                    (onward.try_clone().unwrap(), caller.try_clone().unwrap()),
+                ] {
+                    let kept = kept.clone();
+                    std::thread::spawn(move || {
+                        let mut buffer = vec![0; 65_536];
+                        while let Ok(octets @ 1..) = from.read(&mut buffer) {
+                            kept.lock().unwrap().extend_from_slice(&buffer[..octets]);
+                            if to.write_all(&buffer[..octets]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn saw(&self, text: &str) -> bool {
+        self.seen.lock().unwrap().windows(text.len()).any(|octets| octets == text.as_bytes())
+    }
+}
+
+/// With encryption no word of an application is to be read on the way; without it every one is, which shows that the tap works.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn nothing_readable_at_the_node() {
+    let node = Node::start();
+    for mls in [true, false] {
+        let tap = Tap::before(&node);
+        let url = format!("http://{}", tap.address);
+        let tapped = Node { url, lax: node.lax, process: None, _python: None, _config: None };
+        let mut bob = Python::join(&tapped, "acme/ns/bob");
+        let alice = tapped.app("acme/ns/alice").await;
+        let config = SessionConfig::group();
+        let config = if mls { config } else { config.without_mls() };
+        let session = alice.create_session(config, &name("acme/ns/chan")).await.unwrap();
+        let waiting = bob.ask(json!({"do": "listen"}));
+        session.invite(&name("acme/ns/bob")).await.unwrap();
+        let theirs = bob.answer(waiting)["session"].clone();
+        let (ours, answer) = ("words that nobody else may read", "an answer as private as that");
+        session.publish(ours.as_bytes().to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(bob.text(&theirs), ours);
+        bob.run(json!({"do": "publish", "session": theirs, "text": answer, "wait": true}));
+        assert_eq!(text(&session).await, answer);
+        assert_eq!((tap.saw(ours), tap.saw(answer)), (!mls, !mls));
+        assert!(tap.saw("chan"), "names are for nodes to read");
+        session.close().await.unwrap();
+        alice.shut_down().await;
+    }
+}
+
+/// Whoever reads late reads everything, in order: they, and we.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn slow_peers() {
+    const MESSAGES: usize = 300;
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    let waiting = bob.ask(json!({"do": "listen"}));
+    let config = SessionConfig::point_to_point().with_retries(SECOND, 20);
+    let session = alice.create_session(config, &name("acme/ns/bob")).await.unwrap();
+    let theirs = bob.answer(waiting)["session"].clone();
+    for n in 0..MESSAGES {
+        session.publish(format!("hello {n}").into_bytes()).await.unwrap();
+        bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}")}));
+    }
+    tokio::time::sleep(SECOND * 5).await;
+    for n in 0..MESSAGES {
+        assert_eq!(bob.text(&theirs), format!("hello {n}"));
+        assert_eq!(text(&session).await, format!("answer {n}"));
+    }
+    session.close().await.unwrap();
 }
 
 /// JWT identities of every kind of key, each side as initiator.

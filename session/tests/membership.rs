@@ -275,7 +275,8 @@ impl History {
             let id = id.unwrap_or_else(|error| panic!("{from}: {error}: {:#?}", self.log));
             let outside = (0..APPS).filter(|app| self.places[*app] == Place::Out).collect();
             self.run(SECOND * 3);
-            for app in self.members() {
+            let known = self.mls || !self.overtaking; // an old list of members may not have the speaker
+            for app in self.members().into_iter().filter(|_| known) {
                 assert_eq!(self.read[app].contains(&text), app != from, "{text} at {app}: {:#?}", self.log);
             }
             self.said.push(Said { from, session, id, text, outside });
