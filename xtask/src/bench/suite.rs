@@ -101,6 +101,17 @@ pub(crate) const RECORDINGS: &[Recording] = &[
             &[Part::new("pingpong", ALL, 5)],
         )
     },
+    Recording {
+        caveats: &[
+            NODELAY,
+            "A message is about 750 octets: 512 are less than the MiB a stream's window holds, 2 048 more.",
+        ],
+        ..Recording::new(
+            "deep windows",
+            "What happens when publishers have more under way than a stream's window holds?",
+            &[Part::new("deep", &["slimline", "reference", "reference+nodelay"], 5)],
+        )
+    },
     Recording::new(
         "engines",
         "What does each way to drive sockets cost: the node's engines, and relays that parse nothing?",
