@@ -161,6 +161,12 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
     }
     let mut outcome = outcome?;
     outcome.node_rss_before_octets = node_rss_before_octets;
+    // What was handed over after the last sample: the late ones, of all.
+    for worker in &shared.workers {
+        if let Ok(live) = worker.0.latencies.lock() {
+            outcome.latencies.merge(&live);
+        }
+    }
     for worker in &leavings {
         outcome.latencies.merge(&worker.latencies);
         outcome.lag.merge(&worker.lag);

@@ -12,8 +12,8 @@ fn engines() -> &'static [&'static str] {
 #[test]
 fn every_relay_carries_every_engine() {
     for relay in engines().iter().chain(&["tokio", "splice"]) {
-        let service = Service::relay(relay);
         for engine in engines() {
+            let service = Service::relay(relay);
             let ran = run(slimload(&format!(
                 "throughput --peer relay --node {} --node-pid {} --engine {engine} --payload 100-20000 --count 3000 \
                  --warmup 0.05 --json -",

@@ -52,10 +52,10 @@ pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-/// The first connection of the same group and the other role.
+/// The newest connection of the same group and the other role: an older one may be on its way out.
 fn partner(ends: &[Option<End>], slot: usize) -> Option<usize> {
     let own = ends.get(slot)?.as_ref()?;
-    ends.iter().position(|end| end.as_ref().is_some_and(|e| e.group == own.group && e.publishes != own.publishes))
+    ends.iter().rposition(|end| end.as_ref().is_some_and(|e| e.group == own.group && e.publishes != own.publishes))
 }
 
 /// Moves octets of `source` until one side would block.

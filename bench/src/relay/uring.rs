@@ -115,8 +115,15 @@ impl Relay {
     }
 
     fn end(&mut self, slot: usize) {
-        if self.ends.get_mut(slot).and_then(Option::take).is_some() {
-            self.io.close(key(slot));
+        if self.ends.get_mut(slot).and_then(Option::take).is_none() {
+            return;
+        }
+        self.io.close(key(slot));
+        // Somebody may have waited for this one; who still has a full target stops again.
+        for (slot, end) in self.ends.iter_mut().enumerate().filter_map(|(slot, end)| Some((slot, end.as_mut()?))) {
+            if std::mem::take(&mut end.paused) {
+                self.io.receive(key(slot));
+            }
         }
     }
 
