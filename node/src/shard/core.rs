@@ -13,7 +13,7 @@ use crate::conn::transport::{Closing, Transport};
 use crate::control::Request;
 use crate::control::inventory::Inventory;
 use crate::io::{Block, Shared};
-use crate::limits::{SPARE_SHARED_MAX, SPARE_SHARED_OCTETS_MAX};
+use crate::limits::{SPARE_SHARED_LOOKS, SPARE_SHARED_MAX, SPARE_SHARED_OCTETS_MAX};
 use crate::memory::Memory;
 use crate::settings::Settings;
 use crossbeam::queue::ArrayQueue;
@@ -258,8 +258,10 @@ impl Core {
 
     /// Memory that nobody else holds, for a message of so many octets that sends may share.
     pub(crate) fn lease_shared(&mut self, octets: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Shared {
-        let fits = |spare: &Shared| (octets..=shared_room_max(octets)).contains(&spare.capacity());
-        let place = self.spare_shared.iter().rposition(fits);
+        // A little short is good enough: lengths differ by an octet or two, and it grows once to the longest.
+        let fits = |spare: &Shared| (octets / 2..=shared_room_max(octets)).contains(&spare.capacity());
+        let back = self.spare_shared.iter().rev().take(SPARE_SHARED_LOOKS).position(fits);
+        let place = back.map(|back| self.spare_shared.len() - 1 - back);
         let mut shared = place.map(|place| self.spare_shared.swap_remove(place)).unwrap_or_default();
         fill(Shared::get_mut(&mut shared).expect("spare memory is held once"));
         shared

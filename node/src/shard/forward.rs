@@ -23,6 +23,14 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) shared: Option<&'a Shared>,
 }
 
+impl Outgoing<'_> {
+    /// Octets behind the header: the same for every receiver.
+    #[inline]
+    fn body_octets(&self) -> usize {
+        self.message.len() - self.header.end()
+    }
+}
+
 /// Which shards a fan-out reaches.
 #[derive(Default)]
 struct ShardSet([u64; 4]);
@@ -207,8 +215,13 @@ impl Core {
 
     /// Queues one message towards several connections of this shard: a long one is copied once, and shared.
     pub(crate) fn enqueue_all(&mut self, hops: &[ConnId], outgoing: &Outgoing<'_>, now: Instant) {
-        let copied = (outgoing.shared.is_none() && hops.len() > 1 && outgoing.message.len() >= GATHER_OCTETS_MIN)
-            .then(|| self.lease_shared(outgoing.message.len(), |memory| memory.extend_from_slice(outgoing.message)));
+        let copied =
+            (outgoing.shared.is_none() && hops.len() > 1 && outgoing.body_octets() >= GATHER_OCTETS_MIN).then(|| {
+                self.lease_shared(outgoing.message.len(), |memory| {
+                    memory.reserve_exact(outgoing.message.len());
+                    memory.extend_from_slice(outgoing.message);
+                })
+            });
         let outgoing = Outgoing { shared: outgoing.shared.or(copied.as_ref()), ..*outgoing };
         for hop in hops {
             self.enqueue(hop.slot, hop.generation, &outgoing, now);
