@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
                 cases: Case::read(&file, &wanted)?,
                 targets,
                 repeats: self.flags.repeats.unwrap_or(part.repeats),
-                cpus: self.cpus,
+                cpus: self.cpus.filter(|_| !part.unpinned),
                 quick: self.flags.quick,
                 scratch: self.workspace.target.join("bench/scratch"),
             });

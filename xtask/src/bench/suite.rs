@@ -25,6 +25,8 @@ pub(crate) struct Part {
     /// The first is what ratios are taken to.
     pub(crate) targets: &'static [&'static str],
     pub(crate) repeats: u32,
+    /// Node and generator share all CPUs: shards that shall wake each other need one each.
+    pub(crate) unpinned: bool,
 }
 
 /// Everybody.
@@ -32,7 +34,7 @@ const ALL: &[&str] = &["slimline", "reference", "reference+nodelay", "nats", "re
 
 impl Part {
     const fn new(scenario: &'static str, targets: &'static [&'static str], repeats: u32) -> Self {
-        Self { name: scenario, scenario, cases: &[], quick: None, targets, repeats }
+        Self { name: scenario, scenario, cases: &[], quick: None, targets, repeats, unpinned: false }
     }
 
     const fn cases(self, cases: &'static [&'static str]) -> Self {
@@ -41,6 +43,10 @@ impl Part {
 
     const fn quick(self, case: &'static str) -> Self {
         Self { quick: Some(case), ..self }
+    }
+
+    const fn unpinned(self) -> Self {
+        Self { unpinned: true, ..self }
     }
 
     const fn called(self, name: &'static str) -> Self {
@@ -152,6 +158,7 @@ pub(crate) const RECORDINGS: &[Recording] = &[
         caveats: &[
             "`without:NAME` is this tree with `bench/ablations/NAME.patch` applied; the first column is this tree as it is.",
             "Bundles and the waiting of flushes are switched off by the node's own configuration.",
+            "mesh: node and generator share all CPUs, so that shards sleep and wake each other; elsewhere each has one.",
         ],
         ..Recording::new(
             OPTIMISATIONS,
@@ -172,6 +179,7 @@ pub(crate) const RECORDINGS: &[Recording] = &[
                 Part::new("pingpong", &["slimline", "without:quick-ack"], 7).called("quick-ack").cases(&["Nagle on"]),
                 Part::new("shards", &["slimline:shards: 2", "without:mesh:shards: 2"], 7)
                     .called("mesh")
+                    .unpinned()
                     .cases(&["8->8, to any, 256 B"]),
             ],
         )

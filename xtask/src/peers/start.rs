@@ -103,7 +103,9 @@ impl Running {
         let address: SocketAddr = self.endpoint.parse()?;
         let started = Instant::now();
         loop {
-            if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
+            // With many shards the stats socket comes a moment after the listeners.
+            let answers = self.stats.as_ref().is_none_or(|path| path.exists());
+            if answers && TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
                 return Ok(());
             }
             let log = || fs::read_to_string(&self.log).unwrap_or_default();
