@@ -119,7 +119,12 @@ impl Sample {
         self.measurement["label"].as_str().unwrap_or("")
     }
 
+    /// A figure, where there is one: of nothing delivered there is neither cost nor latency.
     pub(crate) fn figure(&self, pointer: &str) -> Option<f64> {
+        let counted = if pointer.starts_with("/latency/") { "/latency/count" } else { "/delivered" };
+        if pointer.ends_with("_per_message") || counted == "/latency/count" {
+            self.measurement.pointer(counted).is_none_or(|count| *count != 0).then_some(())?;
+        }
         self.measurement.pointer(pointer)?.as_f64()
     }
 
@@ -716,6 +721,18 @@ mod tests {
         let taken = Taken { samples, failures: vec![] };
         let names: Vec<String> = Run::of(&taken).charts().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["throughput-node-cpu-per-message-256-b.svg", "throughput-node-cpu-per-message-64-b.svg"]);
+    }
+
+    #[test]
+    fn nothing_delivered_cost_nothing_that_could_be_told() {
+        let mut sample = sample("a", 0, 0.0);
+        sample.measurement["latency"] = json!({"count": 0, "p50_us": 0.0});
+        sample.measurement["delivered"] = json!(0);
+        sample.measurement["node_cpu_ns_per_message"] = json!(5e6);
+        assert_eq!(sample.figure("/latency/p50_us").or(sample.figure("/node_cpu_ns_per_message")), None);
+        assert_eq!(sample.figure("/delivered_per_s"), Some(0.0));
+        sample.measurement["delivered"] = json!(1);
+        assert_eq!(sample.figure("/node_cpu_ns_per_message"), Some(5e6));
     }
 
     #[test]
