@@ -342,6 +342,11 @@ impl Session {
                 self.done(active.command, Ok(()));
                 self.end(now, SessionError::Closed);
             }
+            (Task::State { offline: false }, _) if self.lacks_list() => {
+                // The epoch told nobody that we are behind: it is theirs, only the list is not.
+                self.done(active.command, Ok(()));
+                self.renew(now);
+            }
             _ => self.done(active.command, Ok(())),
         }
     }
@@ -358,7 +363,10 @@ impl Session {
     /// The retries ended without an answer from everybody.
     pub(crate) fn give_up(&mut self, mut active: Exchange, now: Now) {
         for silent in std::mem::take(&mut active.waiting) {
-            self.mark_offline(&silent);
+            // Whoever readmitted us is there; without its list, the next tick asks again.
+            if !matches!(active.task, Task::Renew) {
+                self.mark_offline(&silent);
+            }
         }
         let unanswered = active.direct.take();
         match (&active.task, unanswered) {

@@ -212,8 +212,28 @@ impl Session {
             return Ok(());
         }
         self.change_roster(update, who);
+        if let (true, Some(content)) = (ours_again, &update.mls) {
+            self.take_list(content.commit_id);
+        }
         self.take_early(now);
         Ok(())
+    }
+
+    /// We came back, and do not know yet who else is here: that comes in a message of its own.
+    pub(crate) fn lacks_list(&self) -> bool {
+        self.listed < self.returned
+    }
+
+    /// The list of our return by that commit is ours now: a return that waited for it is complete.
+    fn take_list(&mut self, commit_id: u32) {
+        self.listed = self.listed.max(commit_id);
+        let complete = !self.lacks_list();
+        if let Some(active) = &mut self.active
+            && matches!((&active.task, active.stage), (Task::Renew, Stage::Update))
+            && complete
+        {
+            active.waiting.clear();
+        }
     }
 
     /// Applies commits that came too early and are next now.
@@ -287,6 +307,7 @@ impl Session {
         incoming: &Incoming,
         reply: &pb::RejoinReplyPayload,
     ) -> Result<(), Refused> {
+        let (retries, in_group) = (self.control_retries(), self.is_group());
         let active = self.active.as_mut().ok_or(Refused::Unexpected)?;
         if !matches!(active.task, Task::Renew) || !active.is_direct_answer(incoming) {
             return Err(Refused::Unexpected);
@@ -298,6 +319,15 @@ impl Session {
         self.commit_id = reply.commit_id;
         self.early.retain(|id, _| *id > reply.commit_id);
         active.direct = None;
+        if in_group {
+            self.returned = reply.commit_id;
+            if self.listed < self.returned {
+                // The group is ours again, the list of members is not: going away now would be to miss it, and whoever
+                // comes back in everybody's epoch is told nothing.
+                active.begin(Stage::Update, retries, now.instant);
+                active.waiting.insert(incoming.source.clone());
+            }
+        }
         // Who has another leaf than before may have left and come again while we missed it. Then its stream begins anew,
         // and would look like repetitions of the old one.
         let restarted = |source: &&Name| before.get(&source.id()) != after.get(&source.id());

@@ -53,7 +53,7 @@ impl Session {
             .mls
             .as_ref()
             .is_some_and(|group| group.is_ready() && group.leaf_expires().saturating_sub(RENEW_BEFORE_S) <= now.unix_s);
-        if due {
+        if due || self.lacks_list() {
             self.renew(now);
         }
         if self.is_moderator() && self.is_group() {

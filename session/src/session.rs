@@ -115,6 +115,10 @@ pub struct Session {
     pub(crate) roster: BTreeMap<Name, Member>,
     pub(crate) mls: Option<mls::Group>,
     pub(crate) commit_id: u32,
+    /// The commit that brought us back last, in groups.
+    pub(crate) returned: u32,
+    /// The commit of our return whose list of members we have: one before `returned` means that ours is old.
+    pub(crate) listed: u32,
     /// Commits that came before their predecessor.
     pub(crate) early: BTreeMap<u32, (pb::GroupUpdatePayload, Name, u32)>,
     /// Our key package for a repeated join request.
@@ -190,6 +194,8 @@ impl Session {
             roster: BTreeMap::new(),
             mls,
             commit_id: 0,
+            returned: 0,
+            listed: 0,
             early: BTreeMap::new(),
             package: None,
             receive: BTreeMap::new(),

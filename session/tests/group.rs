@@ -407,3 +407,55 @@ fn a_newcomer_asks_for_the_past() {
         assert!(group.texts(member).is_empty());
     }
 }
+
+/// Back in the group, but the update with the list of members is late or lost: going away again waits for it, and whoever
+/// gave up waiting asks anew, at its next tick or when it is back, although nobody sees that it is behind.
+#[test]
+fn back_without_the_list() {
+    use slimline_wire::pb;
+    for (lost, goes) in [(SECOND / 2, true), (SECOND * 40, true), (SECOND * 40, false)] {
+        let mut group = found(9, SessionConfig::group().with_retries(SECOND, 5));
+        group.invite("acme/ns/a");
+        let b = group.invite("acme/ns/b");
+        let c = group.invite("acme/ns/c");
+        let id = group.id;
+        group.net.with(b, id, |session, now| session.go_offline(now)).unwrap();
+        group.net.run(SECOND);
+        group.remove(c);
+        let d = group.invite("acme/ns/d");
+        let (moderator, until) = (group.moderator, group.net.clock + lost);
+        let listed = std::rc::Rc::new(std::cell::Cell::new(false));
+        let let_through = listed.clone();
+        group.net.filter = Box::new(move |from, to, publish| {
+            let kind = publish.session.as_ref().map(|session| session.session_message_type());
+            let list = kind == Some(pb::SessionMessageType::GroupUpdate);
+            (from, to) != (moderator, b) || !list || let_through.get()
+        });
+        group.net.with(b, id, |session, now| session.rejoin(now)).unwrap();
+        group.net.until(SECOND, "is in the group again", |net| {
+            let ours = net.with(b, id, |session, _| session.epoch());
+            ours == net.with(moderator, id, |session, _| session.epoch())
+        });
+        // Away again at once: the epoch is everybody's now, and stays it.
+        if goes {
+            group.net.with(b, id, |session, now| session.go_offline(now)).unwrap();
+        }
+        group.net.run(until - group.net.clock);
+        let away = |group: &mut Group| !group.net.with(b, id, |session, _| session.participants())[0].online;
+        assert_eq!(away(&mut group), goes && lost > SECOND * 10, "it waits for the list until the retries end");
+        listed.set(true);
+        group.net.run(SECOND * 3);
+        assert_eq!(away(&mut group), goes, "{lost:?}");
+        if goes {
+            group.net.with(b, id, |session, now| session.rejoin(now)).unwrap();
+        }
+        group.net.run(SECOND * if goes { 5 } else { 20 });
+        group.rosters_agree();
+        group.epochs_agree();
+        group.say(d, "to the one who is back");
+        group.say(b, "and back");
+        group.net.run(SECOND * 3);
+        assert_eq!(group.texts(b), ["to the one who is back"], "{lost:?}");
+        assert_eq!(group.texts(d), ["and back"], "{lost:?}");
+    }
+}

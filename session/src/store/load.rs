@@ -103,6 +103,7 @@ impl SessionParts {
             session.early.insert(early.commit_id, early_one);
         }
         session.commit_id = head.commit_id;
+        (session.returned, session.listed) = (head.returned, head.listed);
         session.package = head.package;
         session.commands = head.commands;
         session.publishes = head.publishes;

@@ -107,6 +107,10 @@ pub(crate) struct Session {
     pub(crate) unannounced: bool,
     #[prost(message, optional, tag = "26")]
     pub(crate) group: Option<Group>,
+    #[prost(uint32, tag = "27")]
+    pub(crate) returned: u32,
+    #[prost(uint32, tag = "28")]
+    pub(crate) listed: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

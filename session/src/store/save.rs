@@ -167,6 +167,8 @@ fn head(session: &Session, unannounced: bool) -> record::Session {
             })
             .collect(),
         commit_id: session.commit_id,
+        returned: session.returned,
+        listed: session.listed,
         early: session
             .early
             .iter()
