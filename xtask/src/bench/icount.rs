@@ -46,7 +46,7 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
 
 /// One sample per function.
 ///
-/// Errors: as [`run`].
+/// Errors: as [`run()`].
 pub(super) fn count(workspace: &Workspace, quick: bool) -> Result<Vec<Sample>> {
     if !tools::succeeds(Command::new("valgrind").arg("--version")) {
         return Err(Missing("valgrind is not installed (apt: valgrind)".into()).into());
