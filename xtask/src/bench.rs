@@ -24,6 +24,8 @@ use std::path::PathBuf;
 pub(crate) enum Suite {
     /// Hot functions under criterion.
     Micro,
+    /// One part of them, only shown; `forward` beside the road over real sockets.
+    Part(&'static str),
     /// Hot functions, instructions counted under callgrind.
     Icount,
     /// Whole nodes under the load generator, as the command line says.
@@ -77,13 +79,19 @@ pub(crate) struct Flags {
 pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
     let suite = match arguments.subcommand()?.as_deref() {
         Some("micro") => Suite::Micro,
+        Some("wire") => Suite::Part("wire"),
+        Some("fib") => Suite::Part("fib"),
+        Some("forward") => Suite::Part("forward"),
         Some("icount") => Suite::Icount,
         Some("node") => Suite::Node,
         Some("ablate") => Suite::Ablate,
         Some("all") => Suite::All,
         Some("check") => Suite::Check,
         Some("page") => Suite::Page,
-        other => bail!("bench what? micro, icount, node, ablate, all, check or page, not `{}`", other.unwrap_or("")),
+        other => bail!(
+            "bench what? wire, fib, forward, micro, icount, node, ablate, all, check or page, not `{}`",
+            other.unwrap_or("")
+        ),
     };
     let mut flags = Flags { suite, ..node_flags(arguments)? };
     while suite == Suite::Ablate
@@ -131,6 +139,8 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
 pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     match flags.suite {
         Suite::Micro => micro::run(workspace, flags),
+        Suite::Part("forward") => Ok(micro::show(workspace, flags, "forward")? && sitting::forward(workspace, flags)?),
+        Suite::Part(group) => micro::show(workspace, flags, group),
         Suite::Icount => icount::run(workspace, flags),
         Suite::Node => sitting::one(workspace, flags),
         Suite::Ablate => sitting::optimisations(workspace, flags),

@@ -14,7 +14,9 @@ Development commands of slimline.
                                                 software we did not write, against a node: slimline (the default),
                                                 embedded (in the released SDK), reference (the released node), or
                                                 HOST:PORT of one that runs
-    cargo xtask bench micro|icount              hot functions: times (criterion), instructions (callgrind)
+    cargo xtask bench wire|fib|forward          one part of the hot functions under criterion; forward then also measures this
+                                                node beside a relay that parses nothing
+    cargo xtask bench micro|icount              all hot functions, recorded: times (criterion), instructions (callgrind)
     cargo xtask bench node [--scenario NAME]... [--case WORDS]... [--target NODE]... [--repeats N]
                       [--cpus NODE,GENERATOR] [--topic WORDS] [--question SENTENCE]
                                                 cases of bench/scenarios on nodes, taking turns

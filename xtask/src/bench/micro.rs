@@ -17,17 +17,29 @@ pub(super) const TOPIC: &str = "hot functions";
 const SCENARIO: &str = "micro";
 /// How long one criterion suite may take.
 const SUITE: Duration = Duration::from_secs(30 * 60);
-/// The suites, and the groups under which criterion keeps their results.
-const GROUPS: [&str; 4] = ["wire", "fib", "forward", "node"];
+/// The suites: `mls` is the session crate's, the rest the bench crate's.
+const SUITES: [&str; 5] = ["wire", "fib", "forward", "node", "mls"];
+
+/// Times one of [`SUITES`] and leaves it at what criterion prints, compared with the last time.
+///
+/// Errors: the suite does not build.
+pub(super) fn show(workspace: &Workspace, flags: &Flags, group: &str) -> Result<bool> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["bench", "-p", "slimline-bench", "--bench", group]);
+    if flags.quick {
+        cargo.args(["--profile", "fast", "--", "--test"]);
+    }
+    Ok(run::until(&mut cargo, SUITE)?.success())
+}
 
 /// Times and records; quick runs each function once and times nothing.
 ///
 /// Errors: a suite does not build.
 pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     let mut cargo = workspace.cargo();
-    cargo.args(["bench", "-p", "slimline-bench"]);
-    for group in GROUPS {
-        cargo.args(["--bench", group]);
+    cargo.args(["bench", "-p", "slimline-bench", "-p", "slimline-session"]);
+    for suite in SUITES {
+        cargo.args(["--bench", suite]);
     }
     if flags.build {
         return Ok(run::until(cargo.arg("--no-run"), SUITE)?.success());
@@ -36,10 +48,7 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     if flags.quick {
         cargo.args(["--profile", "fast", "--", "--test"]);
     } else {
-        // Only what this run measures shall be found afterwards.
-        for group in GROUPS {
-            let _ = fs::remove_dir_all(kept.join(group));
-        }
+        let _ = fs::remove_dir_all(&kept); // only what this run measures shall be found afterwards
         cargo.args(["--", "--warm-up-time", "1", "--measurement-time", "3"]);
     }
     if !run::until(&mut cargo, SUITE)?.success() {
@@ -49,9 +58,7 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         return Ok(true);
     }
     let mut taken = Taken::default();
-    for group in GROUPS {
-        taken.samples.extend(results(workspace, group, &kept.join(group))?);
-    }
+    results(workspace, &kept, &mut taken.samples)?;
     let run = Run {
         topic: TOPIC.into(),
         question: "How long does each hot function take, inputs in cache and nothing else to do?".into(),
@@ -62,21 +69,22 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     sitting::conclude(workspace, flags, &run)
 }
 
-/// What criterion left in `folder`, by name.
-fn results(workspace: &Workspace, group: &str, folder: &Path) -> Result<Vec<Sample>> {
+/// What criterion left in `folder` and below, by name.
+fn results(workspace: &Workspace, folder: &Path, samples: &mut Vec<Sample>) -> Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder).with_context(|| folder.display().to_string())?.flatten().collect();
     entries.sort_by_key(fs::DirEntry::file_name);
-    let mut samples = Vec::new();
-    for entry in entries {
-        let new = entry.path().join("new");
+    for path in entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir() && !path.ends_with("report")) {
+        let new = path.join("new");
         let read = |file: &str| -> Option<Value> { serde_json::from_slice(&fs::read(new.join(file)).ok()?).ok() };
-        // `report` holds pictures of the whole group.
-        let (Some(estimates), Some(benchmark)) = (read("estimates.json"), read("benchmark.json")) else { continue };
+        let (Some(estimates), Some(benchmark)) = (read("estimates.json"), read("benchmark.json")) else {
+            results(workspace, &path, samples)?; // a group
+            continue;
+        };
         let median =
             estimates["median"]["point_estimate"].as_f64().context("criterion's estimates without a median")?;
         let elements = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
-        let name = format!("{group}/{}", benchmark["function_id"].as_str().unwrap_or_default());
-        samples.push(icount::hot_sample(workspace, SCENARIO, &name, "ns_each", median / elements)?);
+        let name = benchmark["full_id"].as_str().context("criterion's benchmark without a name")?;
+        samples.push(icount::hot_sample(workspace, SCENARIO, name, "ns_each", median / elements)?);
     }
-    Ok(samples)
+    Ok(())
 }

@@ -50,6 +50,21 @@ pub(super) fn one(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     conclude(workspace, flags, &run)
 }
 
+/// `bench forward`: this node beside the relay, by payload and topology, unless the command line says otherwise.
+///
+/// Errors: as [`one`].
+pub(super) fn forward(workspace: &Workspace, flags: &Flags) -> Result<bool> {
+    let mut flags = Flags { suite: super::Suite::Node, ..flags.clone() };
+    if flags.scenarios.is_empty() {
+        flags.scenarios.push("throughput".into());
+    }
+    if flags.targets.is_empty() {
+        flags.targets.extend(["relay", "slimline"].map(String::from));
+    }
+    flags.topic.get_or_insert_with(|| "forward".into());
+    one(workspace, &flags)
+}
+
 /// `bench ablate`: all optimisations, or those named.
 ///
 /// Errors: a name that is none, or something could not be built.
