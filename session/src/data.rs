@@ -124,9 +124,12 @@ impl Session {
     /// Opens a message and checks that header, sender and seal belong together.
     fn open(&mut self, incoming: &Incoming) -> Result<Received, Refused> {
         let payload = incoming.payload()?;
+        // Secrets of past epochs are kept for late messages. One from a stay that ended would be taken for a part of the
+        // stream that began with the present stay.
+        let came_in = self.roster.get(&incoming.source).map_or(0, |member| member.came_in);
         let (octets, subject) = match &mut self.mls {
             Some(group) => {
-                let opened = group.open(&payload.blob)?;
+                let opened = group.open_since(&payload.blob, came_in)?;
                 if opened.aad != incoming.aad()? {
                     return Err(crate::error::IntegrityError::HeaderSignature.into());
                 }

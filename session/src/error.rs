@@ -128,6 +128,14 @@ pub enum MlsError {
     /// Not the kind of message that was expected.
     #[error("not {0}")]
     Kind(&'static str),
+    /// Its sender left after it was sealed, and came in anew: it is no part of what that sender says now.
+    #[error("sealed in epoch {epoch}, and its sender came in anew by epoch {since}")]
+    EarlierStay {
+        /// When it was sealed.
+        epoch: u64,
+        /// When its sender came in.
+        since: u64,
+    },
 }
 
 /// What a session says no with.

@@ -243,6 +243,8 @@ pub(crate) struct Member {
     pub(crate) from_start: bool,
     /// The first of our sequenced messages that it may ask for: what was said before it came is not for it.
     pub(crate) since: u32,
+    /// The epoch it came in by, if that was after us: its stream begins there. A new leaf for one who stayed changes nothing.
+    pub(crate) came_in: u64,
     /// The key package it was readmitted by: whoever repeats that request was answered, or is being answered.
     pub(crate) readmitted_by: Option<Vec<u8>>,
     /// Something came from it since the last tick.
@@ -262,6 +264,7 @@ impl Member {
             subject: None,
             from_start: true,
             since: 1,
+            came_in: 0,
             readmitted_by: None,
             heard: true,
             missed: 0,

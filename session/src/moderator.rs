@@ -250,6 +250,7 @@ impl Session {
         member.joined = false;
         member.from_start = true;
         member.since = self.send.upcoming();
+        member.came_in = self.epoch().unwrap_or_default();
         let others = self.online();
         let participant = member.to_wire();
         self.roster.insert(member.name.clone(), member);

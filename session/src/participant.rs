@@ -269,12 +269,16 @@ impl Session {
         }
         match update.op() {
             pb::GroupUpdateOp::Remove => self.forget_member(&name),
-            pb::GroupUpdateOp::Add | pb::GroupUpdateOp::Rejoin => {
+            op @ (pb::GroupUpdateOp::Add | pb::GroupUpdateOp::Rejoin) => {
+                let came_in = self.epoch().unwrap_or_default();
                 if let Some(known) = self.roster.get_mut(&name) {
                     known.online = true;
                     known.heard = true;
+                    if op == pb::GroupUpdateOp::Add {
+                        known.came_in = came_in; // our list was old: it left before
+                    }
                 } else {
-                    self.roster.insert(name.clone(), Member { since: self.send.upcoming(), ..who });
+                    self.roster.insert(name.clone(), Member { since: self.send.upcoming(), came_in, ..who });
                     self.events.push_back(Event::Joined(name));
                 }
             }

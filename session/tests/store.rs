@@ -13,6 +13,7 @@ use slimline_session::{
     AppEvent, Credentials, Direction, Endpoint, Event, Name, Publish, SessionConfig, SessionId, Store, StoreError,
     StoreKey,
 };
+use slimline_wire::pb::SessionMessageType as Kind;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -199,6 +200,51 @@ fn back_after_the_group_moved_on() {
     assert_eq!(net.texts(apps[1], id).last().map(String::as_str), Some("welcome back"));
     let seen = net.apps[apps[0]].events.iter().any(|event| matches!(event, AppEvent::Session(_, Event::Online(_))));
     assert!(seen, "the moderator saw it come back");
+}
+
+/// After a restart a member still knows with which epoch another's stream began, and which of its own messages were said
+/// before another came.
+#[test]
+fn back_with_who_came_when() {
+    let mut net = Net::new(4);
+    let [moderator, a, c] = ["mod", "a", "c"].map(|name| net.app(&format!("acme/ns/{name}")));
+    let b = net.kept_app("acme/ns/b");
+    let now = net.now();
+    let channel = "acme/ns/chan".parse().unwrap();
+    let id = net.endpoint(moderator).create_session(now, SessionConfig::group(), &channel).unwrap();
+    let invite = |net: &mut Net, name: &str| {
+        net.with(moderator, id, |session, now| session.invite(now, &name.parse().unwrap())).unwrap();
+        net.run(SECOND * 2);
+    };
+    invite(&mut net, "acme/ns/b");
+    invite(&mut net, "acme/ns/a");
+    say(&mut net, b, id, "before c came");
+    net.filter = Box::new(move |from, to, publish| {
+        let kind = publish.session.as_ref().unwrap().session_message_type();
+        (from, to, kind) != (a, b, Kind::Msg)
+    });
+    say(&mut net, a, id, "of the first stay");
+    net.run(SECOND / 10);
+    let name = net.name(a).without_id();
+    net.with(moderator, id, |session, now| session.remove(now, &name)).unwrap();
+    net.run(SECOND * 2);
+    net.filter = Box::new(|_, _, _| true);
+    invite(&mut net, "acme/ns/a");
+    assert_ne!(net.arrived(a), Some(id));
+    invite(&mut net, "acme/ns/c");
+    say(&mut net, b, id, "after");
+    net.run(SECOND);
+    assert_eq!(net.texts(c, id), ["after"]);
+
+    net.crash(b, SECOND / 100);
+    net.run(SECOND);
+    let (now, late) = (net.now(), net.carried_by(a, Kind::Msg, 1).remove(0));
+    let refused = net.endpoint(b).counters().refused;
+    net.endpoint(b).handle(now, late);
+    assert_eq!(net.endpoint(b).counters().refused, refused + 1);
+    assert_eq!(net.texts(b, id), [""; 0]);
+    assert_eq!(net.asks_for(moderator, b, 1), Some(true));
+    assert_eq!(net.asks_for(c, b, 1), Some(false));
 }
 
 // --- files ------------------------------------------------------------------------------------------------------------

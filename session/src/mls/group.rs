@@ -335,9 +335,20 @@ impl Group {
     ///
     /// Errors: not for this group, an epoch too old or not reached yet, opened before, or forged.
     pub fn open(&mut self, sealed: &[u8]) -> Result<Opened, MlsError> {
+        self.open_since(sealed, 0)
+    }
+
+    /// Opens one application message unless it was sealed before that epoch: nothing is used up by one that was.
+    ///
+    /// Errors: as [`Group::open`]; [`MlsError::EarlierStay`].
+    pub(crate) fn open_since(&mut self, sealed: &[u8], since: u64) -> Result<Opened, MlsError> {
         let MlsMessageBodyIn::PrivateMessage(message) = read(sealed)? else {
             return Err(MlsError::Kind("a private message"));
         };
+        let epoch = message.epoch().as_u64();
+        if epoch < since {
+            return Err(MlsError::EarlierStay { epoch, since });
+        }
         let group = self.group.as_mut().ok_or(MlsError::NoGroup)?;
         let processed = group.process_message(&self.store, message).map_err(library("decrypt"))?;
         let subject = self.subject_of(processed.credential())?;

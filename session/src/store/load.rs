@@ -91,6 +91,8 @@ impl SessionParts {
                 joined: member.joined,
                 subject: member.subject.clone(),
                 from_start: member.from_start,
+                came_in: member.came_in,
+                since: member.since.unwrap_or(known.since),
                 ..known
             };
             session.roster.insert(known.name.clone(), known);

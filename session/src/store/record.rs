@@ -139,6 +139,11 @@ pub(crate) struct Member {
     pub(crate) subject: Option<String>,
     #[prost(bool, tag = "4")]
     pub(crate) from_start: bool,
+    #[prost(uint64, tag = "5")]
+    pub(crate) came_in: u64,
+    /// Not in stores of before: 1 then.
+    #[prost(uint32, optional, tag = "6")]
+    pub(crate) since: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

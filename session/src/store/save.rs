@@ -164,6 +164,8 @@ fn head(session: &Session, unannounced: bool) -> record::Session {
                 joined: member.joined,
                 subject: member.subject.clone(),
                 from_start: member.from_start,
+                came_in: member.came_in,
+                since: Some(member.since),
             })
             .collect(),
         commit_id: session.commit_id,

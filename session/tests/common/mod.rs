@@ -366,6 +366,49 @@ impl Net {
 
     // --- what tests ask ---
 
+    /// What an application sent, of that kind and id, in order.
+    pub fn carried_by(&self, from: usize, kind: pb::SessionMessageType, id: u32) -> Vec<pb::Message> {
+        let from = self.name(from).to_wire();
+        let all = self.carried.iter().map(|octets| pb::Message::decode(&**octets).unwrap());
+        let wanted = all.filter(|message| {
+            let Some(MessageType::Publish(publish)) = &message.message_type else { return false };
+            let session = publish.session.as_ref().unwrap();
+            publish.header.as_ref().unwrap().source.as_ref() == Some(&from)
+                && (session.session_message_type(), session.message_id) == (kind, id)
+        });
+        wanted.collect()
+    }
+
+    /// Has a member ask another for a message of its, and tells whether it got it; `None`: there was no reply.
+    pub fn asks_for(&mut self, member: usize, of: usize, id: u32) -> Option<bool> {
+        // Its last acknowledgement of something the other said, made a request.
+        let (from, to) = (self.name(member).to_wire(), self.name(of).to_wire());
+        let mut acks = self.carried.iter().rev().map(|octets| pb::Message::decode(&**octets).unwrap());
+        let mut message = acks
+            .find(|message| {
+                let Some(MessageType::Publish(publish)) = &message.message_type else { return false };
+                let header = publish.header.as_ref().unwrap();
+                let kind = publish.session.as_ref().unwrap().session_message_type();
+                (header.source.as_ref(), header.destination.as_ref()) == (Some(&from), Some(&to))
+                    && kind == pb::SessionMessageType::MsgAck
+            })
+            .unwrap();
+        let Some(MessageType::Publish(publish)) = &mut message.message_type else { unreachable!() };
+        let session = publish.session.as_mut().unwrap();
+        session.session_message_type = pb::SessionMessageType::RtxRequest.into();
+        session.message_id = id;
+        let (now, before) = (self.now(), self.carried.len());
+        self.endpoint(of).handle(now, message);
+        self.run(Duration::from_secs(1));
+        self.carried[before..].iter().find_map(|octets| {
+            let Some(MessageType::Publish(publish)) = pb::Message::decode(&**octets).unwrap().message_type else {
+                return None;
+            };
+            let reply = publish.session.unwrap().session_message_type() == pb::SessionMessageType::RtxReply;
+            reply.then(|| !publish.header.unwrap().error())
+        })
+    }
+
     pub fn arrived(&self, app: usize) -> Option<SessionId> {
         self.apps[app].events.iter().rev().find_map(|event| match event {
             AppEvent::Arrived(id) => Some(*id),
