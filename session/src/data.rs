@@ -175,7 +175,12 @@ impl Session {
             let member = self.roster.get(&incoming.source);
             let start = member.filter(|member| member.from_start).map(|_| 1);
             let window = self.receive.entry(incoming.source.clone());
-            window.or_insert_with(|| ReceiveWindow::new(retries, start)).receive(now.instant, id, message)
+            let window = window.or_insert_with(|| ReceiveWindow::new(retries, start));
+            // Whoever counts us among its recipients sends it again, to us alone.
+            if incoming.destination != self.local && window.is_before(id) {
+                return Err(Refused::BeforeUs);
+            }
+            window.receive(now.instant, id, message)
         };
         if arrival != Arrival::TooFar {
             let mut ack = Draft::data(Kind::MsgAck, &self.local, &incoming.source, id, "", Vec::new());

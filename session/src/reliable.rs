@@ -329,13 +329,18 @@ impl ReceiveWindow {
         Arrival::Taken
     }
 
+    /// Whether an id lies before the first one heard of a stream that we entered in the middle, and did not come yet.
+    pub(crate) fn is_before(&self, id: u32) -> bool {
+        let back = self.first.map_or(0, |first| first.wrapping_sub(id) % SEQUENCED);
+        (1..=RECEIVE_WINDOW).contains(&back) && !self.before.contains(&id)
+    }
+
     /// A stream we entered in the middle may have begun out of order: what came late is given late, once.
     fn behind(&mut self, id: u32, message: Received) -> Arrival {
-        let Some(first) = self.first else { return Arrival::Duplicate };
-        let back = first.wrapping_sub(id) % SEQUENCED;
-        if back == 0 || back > RECEIVE_WINDOW || !self.before.insert(id) {
+        if !self.is_before(id) {
             return Arrival::Duplicate;
         }
+        self.before.insert(id);
         self.released.push_back(Released::Message(message));
         Arrival::Taken
     }

@@ -87,6 +87,8 @@ pub(crate) enum Refused {
     TooOften,
     #[error("too far ahead")]
     TooFar,
+    #[error("said to all before we came into its stream")]
+    BeforeUs,
     #[error(transparent)]
     Integrity(#[from] IntegrityError),
     #[error(transparent)]

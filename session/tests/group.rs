@@ -448,6 +448,49 @@ fn words_of_an_earlier_stay() {
     assert_eq!(group.texts(b), ["anew", "and on"]);
 }
 
+/// What was said to all while a member was away, or before it came, is not read later, although it could be opened: it was
+/// not among the recipients. What was for it and was overtaken is read when it comes again, once.
+#[test]
+fn words_from_before_we_came_in() {
+    let mut group = found(12, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    let id = group.id;
+    group.net.with(b, id, |session, now| session.go_offline(now)).unwrap();
+    group.net.run(SECOND / 10);
+    group.say(a, "b is away");
+    group.net.run(SECOND / 10);
+    group.net.with(b, id, |session, now| session.rejoin(now)).unwrap();
+    group.net.run(SECOND / 10);
+    group.epochs_agree();
+    let lost = std::rc::Rc::new(std::cell::Cell::new(true));
+    let is_lost = lost.clone();
+    group.net.filter = Box::new(move |from, to, _| (from, to) != (a, b) || !is_lost.get());
+    group.say(a, "overtaken");
+    lost.set(false);
+    group.say(a, "first heard");
+    group.net.run(SECOND / 10);
+    assert_eq!(group.texts(b), ["first heard"]);
+    let refused = group.net.endpoint(b).counters().refused;
+    let now = group.net.now();
+    for id in [1, 2] {
+        let to_all = group.net.carried_by(a, Kind::Msg, id).remove(0);
+        group.net.endpoint(b).handle(now, to_all);
+    }
+    assert_eq!(group.net.endpoint(b).counters().refused, refused + 2);
+    assert_eq!(group.texts(b), [""; 0]);
+    group.net.run(SECOND * 2);
+    assert_eq!(group.texts(b), ["overtaken"], "sent again to b alone");
+    let b = group.net.name(b);
+    let delivered = group.net.apps[a].events.iter().filter(|event| match event {
+        AppEvent::Session(_, Event::Published(_, delivery)) => {
+            delivery.recipients.contains(&(b.clone(), Outcome::Delivered))
+        }
+        _ => false,
+    });
+    assert_eq!(delivered.count(), 2, "of three publishes, two had b among their recipients");
+}
+
 /// A member that gets a new leaf goes on with its stream: what it said before that and arrives after it is read, and its
 /// publisher hears so.
 #[test]
