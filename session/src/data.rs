@@ -176,8 +176,11 @@ impl Session {
             let start = member.filter(|member| member.from_start).map(|_| 1);
             let window = self.receive.entry(incoming.source.clone());
             let window = window.or_insert_with(|| ReceiveWindow::new(retries, start));
-            // Whoever counts us among its recipients sends it again, to us alone.
-            if incoming.destination != self.local && window.is_before(id) {
+            // Whoever counts us among its recipients sends it again, to us alone. We ask for nothing that early: a reply
+            // answers a request that somebody repeated, for what another stream of this sender may have brought.
+            let reply = incoming.kind == Kind::RtxReply;
+            let again = incoming.destination == self.local && !reply;
+            if self.mls.is_some() && (window.is_before(id) && !again || reply && window.next.is_none()) {
                 return Err(Refused::BeforeUs);
             }
             window.receive(now.instant, id, message)

@@ -87,7 +87,7 @@ pub(crate) enum Refused {
     TooOften,
     #[error("too far ahead")]
     TooFar,
-    #[error("said to all before we came into its stream")]
+    #[error("from before we came into its stream")]
     BeforeUs,
     #[error(transparent)]
     Integrity(#[from] IntegrityError),

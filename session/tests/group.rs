@@ -481,6 +481,8 @@ fn words_from_before_we_came_in() {
     assert_eq!(group.texts(b), [""; 0]);
     group.net.run(SECOND * 2);
     assert_eq!(group.texts(b), ["overtaken"], "sent again to b alone");
+    assert_eq!(group.net.asks_for(b, a, 1), Some(true), "a request in b's name, which b did not make");
+    assert_eq!(group.texts(b), [""; 0]);
     let b = group.net.name(b);
     let delivered = group.net.apps[a].events.iter().filter(|event| match event {
         AppEvent::Session(_, Event::Published(_, delivery)) => {
