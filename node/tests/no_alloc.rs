@@ -41,7 +41,8 @@ static ALLOCATOR: Counting = Counting;
 const BOB: [&str; 3] = ["org", "ns", "bob"];
 
 /// What a node may allocate over a whole run besides messages: a stray timer, a log line.
-const SLACK: u64 = 20;
+const SLACK: u64 = 10;
+const ROUNDS: usize = 5;
 
 #[test]
 fn a_warm_shard_forwards_without_allocating() {
@@ -65,11 +66,18 @@ fn a_warm_shard_forwards_without_allocating() {
                 }
             }
         };
-        run(200); // warm: blocks, queues and tables have their size
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        run(1000);
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert!(allocations <= SLACK, "{allocations} allocations for 8000 messages on {shards} shards");
+        // Warm is who has met the deepest queue there will be, and how deep that is depends on what else runs: a round that
+        // still finds a deeper one grows a block or two, so there are several. Allocating per message shows in every round.
+        run(200);
+        let rounds: Vec<u64> = (0..ROUNDS)
+            .map(|_| {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                run(400);
+                ALLOCATIONS.load(Ordering::Relaxed) - before
+            })
+            .collect();
+        let least = rounds.iter().min().copied();
+        assert!(least <= Some(SLACK), "allocations in rounds of 3200 messages on {shards} shards: {rounds:?}");
         assert!(node.counters().gathered_out > 0, "large bodies were gathered");
     }
 }
