@@ -40,8 +40,8 @@ static ALLOCATOR: Counting = Counting;
 
 const BOB: [&str; 3] = ["org", "ns", "bob"];
 
-/// What a node may allocate over a whole run besides messages: a stray timer, a log line.
-const SLACK: u64 = 10;
+/// What a node may allocate in a round of 3200 messages besides them: a stray timer, a log line.
+const SLACK: u64 = 8;
 const ROUNDS: usize = 5;
 
 #[test]
@@ -66,8 +66,8 @@ fn a_warm_shard_forwards_without_allocating() {
                 }
             }
         };
-        // Warm is who has met the deepest queue there will be, and how deep that is depends on what else runs: a round that
-        // still finds a deeper one grows a block or two, so there are several. Allocating per message shows in every round.
+        // On a busy machine a round now and then still allocates some dozens (seen once: 86 in 8000 messages; a deeper queue, or
+        // spare memory that was not looked at, is a guess). Allocating per message shows in every round.
         run(200);
         let rounds: Vec<u64> = (0..ROUNDS)
             .map(|_| {
