@@ -36,14 +36,15 @@ const STAGES: &[Stage] = &[
     Stage::new("sessions", 15, Step::Own(|run| sessions(run, 400))),
     Stage::new("conformance", 15, Step::Own(conformance::stage)),
     Stage::new("interop", 25, Step::Own(interop::stage)),
-    Stage::new("interop-session", 15, Step::Own(interop::session)),
+    Stage::new("interop-session", 20, Step::Own(interop::session)),
     Stage::new("bench-smoke", 15, Step::Own(bench_smoke)),
     Stage::deep("simulator-deep", 40, Step::Own(|run| simulator(run, 10_000))),
     Stage::deep("miri", 40, Step::Own(memory::miri)),
     Stage::deep("asan", 30, Step::Own(memory::asan)),
     Stage::deep("http2-tools", 30, Step::Own(conformance::tools_of_others)),
     Stage::deep("fuzz", 20, Step::Own(fuzz::stage)),
-    Stage::deep("interop-session-hour", 20, Step::Own(interop::session_hour)),
+    Stage::deep("interop-session-hour", 40, Step::Own(interop::session_hour)),
+    Stage::deep("interop-session-reference", 20, Step::Own(interop::session_reference)),
     Stage::deep("interop-control", 40, Step::Own(interop::controls)),
 ];
 

@@ -34,32 +34,52 @@ pub(crate) fn stage(run: &Run<'_>) -> Result<Tally> {
 
 /// The CI stage: our own sessions with unmodified SDK apps, in every role, on the SDK's node and on slimline.
 pub(crate) fn session(run: &Run<'_>) -> Result<Tally> {
-    let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
-    let python = tools::python(run.workspace, &requirements, System::Install)?;
     let slimline = build_node(run.workspace, System::Install)?;
     let mut tally = Tally::default();
     for node in [Path::new("embedded"), &slimline] {
-        let mut command = run.workspace.cargo();
-        command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored"]);
-        command.arg("--test-threads=2"); // each test is several processes
-        command.args(["--skip", "one_hour"]); // of the clock's time: see `session_hour`
-        command.env("SLIMLINE_TEST_PYTHON", &python).env("SLIMLINE_TEST_NODE", node);
-        tally += run.tests(&mut command)?;
+        tally += run.tests(&mut sessions(run, node, Pace::OfTheClock)?)?;
     }
     Ok(tally)
 }
 
-/// The deep CI stage: more than an hour of sessions with SDK apps, both sides living twelve times as fast as the node.
+/// The deep CI stage: the same through the released reference node.
+pub(crate) fn session_reference(run: &Run<'_>) -> Result<Tally> {
+    let reference = peers::reference(run.workspace)?;
+    run.tests(&mut sessions(run, &reference, Pace::OfTheClock)?)
+}
+
+/// The deep CI stage: more than an hour of sessions with SDK apps, both sides living twelve times as fast as the clock, on the
+/// SDK's node (which lives as fast as they do) and on slimline (which does not).
 pub(crate) fn session_hour(run: &Run<'_>) -> Result<Tally> {
-    let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
-    let python = tools::python(run.workspace, &requirements, System::Install)?;
     let slimline = build_node(run.workspace, System::Install)?;
     tools::need("faketime", &["faketime"], System::Install)?;
+    let mut tally = Tally::default();
+    for node in [Path::new("embedded"), &slimline] {
+        tally += run.tests(&mut sessions(run, node, Pace::TwelveTimes)?)?;
+    }
+    Ok(tally)
+}
+
+/// How fast applications live.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    OfTheClock,
+    TwelveTimes,
+}
+
+/// The interop tests of `session` with that node: those that take an hour at their own pace, or all others.
+fn sessions(run: &Run<'_>, node: &Path, pace: Pace) -> Result<Command> {
+    let requirements = run.workspace.root.join(SUITES).join("requirements.txt");
+    let python = tools::python(run.workspace, &requirements, System::Install)?;
     let mut command = run.workspace.cargo();
-    command.args(["--config", r#"target.'cfg(all())'.runner = ["faketime", "-f", "+0 x12"]"#]);
-    command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored", "one_hour"]);
-    command.env("SLIMLINE_TEST_PYTHON", &python).env("SLIMLINE_TEST_NODE", &slimline);
-    run.tests(&mut command)
+    if pace == Pace::TwelveTimes {
+        command.args(["--config", r#"target.'cfg(all())'.runner = ["faketime", "-f", "+0 x12"]"#]);
+    }
+    command.args(["test", "--package", "slimline-session", "--test", "interop", "--", "--ignored"]);
+    command.arg("--test-threads=2"); // each test is several processes
+    command.args(if pace == Pace::TwelveTimes { ["one_hour"].as_slice() } else { &["--skip", "one_hour"] });
+    command.env("SLIMLINE_TEST_PYTHON", python).env("SLIMLINE_TEST_NODE", node);
+    Ok(command)
 }
 
 /// The deep CI stage: the same suites against nodes we did not write, to know that the suites are fair.

@@ -1,6 +1,6 @@
 """An unmodified SLIM application on strings: reads one JSON command per line, answers with one JSON line.
 
-Run by tests/interop.rs with a Python that has slim-bindings 3.3.8.
+Run by the tests beside it, with a Python that has slim-bindings 3.3.8.
 """
 
 import asyncio
@@ -29,6 +29,33 @@ def seconds(number):
 
 def name(text):
     return slim.Name(*text.split("/"))
+
+
+def certificate(files):
+    if "cert" not in files:
+        return slim.TlsSource.NONE()
+    return slim.TlsSource.FILE(cert=files["cert"], key=files["key"])
+
+
+def serving(address, files):
+    """What a node listens with: plain, or with a certificate, or asking for one too."""
+    if files is None:
+        return slim.new_insecure_server_config(address)
+    config = slim.new_secure_server_config(address, certificate(files))
+    if files["mutual"]:
+        config.tls.client_ca = slim.CaSource.FILE(path=files["ca"])
+    return config
+
+
+def connecting(node, files):
+    """How the application reaches its node: as that node listens."""
+    if files is None:
+        return slim.new_insecure_client_config(node)
+    config = slim.new_secure_client_config(node)
+    config.tls.ca_source = slim.CaSource.FILE(path=files["ca"])
+    config.tls.include_system_ca_certs_pool = False
+    config.tls.source = certificate(files)
+    return config
 
 
 def jwt(c):
@@ -61,9 +88,9 @@ async def do(c):
     session = sessions.get(c.get("session"))
     match c["do"]:
         case "serve":
-            await service.run_server_async(slim.new_insecure_server_config(c["address"]))
+            await service.run_server_async(serving(c["address"], c["tls"]))
         case "connect":
-            connection = await service.connect_async(slim.new_insecure_client_config(c["node"]))
+            connection = await service.connect_async(connecting(c["node"], c["tls"]))
             if "jwt" in c:
                 app = service.create_app(name(c["name"]), *jwt(c))
             else:
