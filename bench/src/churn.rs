@@ -8,8 +8,7 @@ use slimline_wire::name::{Name, NameId, Prefix};
 
 use crate::client::compose::{self, Envelope, HeaderParts};
 use crate::client::{Client, Happening, Publish, Wanted, slim};
-use crate::engine::epoll::Epoll;
-use crate::engine::{Arrival, Door, Outbox};
+use crate::engine::{self, Arrival, Door, Outbox};
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
 use crate::payload::{Kind, Stamp, mix};
@@ -45,7 +44,6 @@ enum Step {
     Negotiation,
     Subscription,
     Greeting,
-    Gone,
 }
 
 struct Visitor {
@@ -69,7 +67,7 @@ struct Churn<'a> {
     plan: &'a Plan,
     address: SocketAddr,
     names: Names,
-    door: Epoll,
+    door: Box<dyn Door>,
     visitors: Vec<Visitor>,
     next_index: u32,
     greeter: (Name, [String; 3]),
@@ -127,7 +125,7 @@ fn run_thread(plan: &Plan, names: Names) -> Result<Churned> {
         plan,
         address,
         names,
-        door: Epoll::new().map_err(BenchError::system("epoll"))?,
+        door: engine::open(plan.engine, true)?,
         visitors: Vec::new(),
         next_index: 0,
         greeter: (name, text),
@@ -188,7 +186,6 @@ impl Churn<'_> {
                 let end = |reason: String| BenchError::Ended { connection: slot, stage: "churn", reason };
                 match arrival {
                     Arrival::Writable => visitor.out.blocked = false,
-                    Arrival::Ended(_) if visitor.step == Step::Gone => {}
                     Arrival::Ended(error) => {
                         failure = Some(end(error.map_or_else(|| "closed by the node".into(), |e| e.to_string())));
                     }
@@ -289,10 +286,9 @@ impl Churn<'_> {
     /// Lets a visitor go and the next one in.
     fn replace(&mut self, slot: u32) -> Result<()> {
         let visitor = &mut self.visitors[slot as usize];
-        visitor.step = Step::Gone;
         visitor.client.leave(&mut visitor.out.octets);
-        self.flush(slot)?;
-        self.door.remove(slot);
+        visitor.client.seal(&mut visitor.out.octets).map_err(BenchError::Plan)?;
+        self.door.leave(slot, &mut visitor.out);
         self.visitors[slot as usize] = self.arrive(slot)?;
         self.flush(slot)
     }

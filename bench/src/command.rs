@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::drive::{Outcome, drive};
+use crate::engine;
 use crate::error::{BenchError, Result};
 use crate::plan::Plan;
 use crate::relay;
@@ -119,7 +120,12 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
     if plans.is_empty() {
         plans.push((None, plan.clone()));
     }
-    let mut report = Report::new(&plan, &title.unwrap_or_else(|| describe(&plan)));
+    let substitute = engine::choice::settle(plans.iter_mut().map(|(_, plan)| plan))?;
+    if let Some(why) = &substitute {
+        eprintln!("slimload: {why}");
+    }
+    let engines = plans.iter().map(|(_, plan)| plan.engine);
+    let mut report = Report::new(&plan, &title.unwrap_or_else(|| describe(&plan)), engines, substitute);
     for (label, plan) in &plans {
         let first = report.measurements.len();
         measure(plan, &mut report)?;

@@ -7,10 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::engine::epoll::Epoll;
-#[cfg(feature = "glommio")]
-use crate::engine::glommio::Glommio;
-use crate::engine::uring::Uring;
 use crate::error::{BenchError, Result};
 use crate::ledger::Faults;
 use crate::node_stats::NodeStats;
@@ -19,7 +15,6 @@ use crate::plan::Plan;
 use crate::process::Usage;
 use crate::progress::Progress;
 use crate::record::Recorder;
-use crate::scenario::EngineKind;
 use crate::shared::{Shared, Stage, WorkerState};
 use crate::topology::{self, Names};
 use crate::worker::{self, Leavings, Worker};
@@ -136,7 +131,7 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
                 let shared = &shared;
                 thread::Builder::new()
                     .name(format!("load-{index}"))
-                    .spawn_scoped(scope, move || match start_worker(plan, shared, index, names) {
+                    .spawn_scoped(scope, move || match Worker::run(plan, shared, index, names) {
                         Ok(leavings) => leavings,
                         Err(error) => {
                             shared.fail(error);
@@ -190,26 +185,6 @@ fn with_fate(error: BenchError, plan: &Plan) -> BenchError {
             }
         }
         other => other,
-    }
-}
-
-fn start_worker(plan: &Plan, shared: &Shared, index: usize, names: Names) -> Result<Leavings> {
-    match plan.engine {
-        EngineKind::Epoll => {
-            let door = Epoll::new().map_err(BenchError::system("epoll"))?;
-            Worker::run(plan, shared, index, names, door)
-        }
-        EngineKind::Uring => {
-            let door = Uring::new(!plan.nagle).map_err(BenchError::system("io_uring (try --engine epoll)"))?;
-            Worker::run(plan, shared, index, names, door)
-        }
-        #[cfg(feature = "glommio")]
-        EngineKind::Glommio => {
-            let door = Glommio::new().map_err(BenchError::system("glommio (try --engine epoll)"))?;
-            Worker::run(plan, shared, index, names, door)
-        }
-        #[cfg(not(feature = "glommio"))]
-        EngineKind::Glommio => Err(BenchError::Plan("built without glommio".into())), // refused by the plan before
     }
 }
 

@@ -77,6 +77,7 @@ pub(crate) struct Plan {
     pub(crate) count: Option<u64>,
     pub(crate) threads: u32,
     pub(crate) pin: Vec<u32>,
+    /// As asked for; [`crate::engine::choice::settle`] has the last word where nobody asked.
     pub(crate) engine: EngineKind,
     pub(crate) seed: u64,
     pub(crate) fresh: bool,
@@ -203,13 +204,7 @@ impl Plan {
         if let Some(socket) = &o.node_stats {
             crate::node_stats::NodeStats::read(socket)?;
         }
-        let engine = o.engine.unwrap_or(EngineKind::Epoll);
-        if engine != EngineKind::Epoll && (o.acks || command == Command::Churn) {
-            return refuse(format!(
-                "--engine {} gathers what is written while a send is under way: use epoll here",
-                format!("{engine:?}").to_lowercase()
-            ));
-        }
+        let engine = o.engine.unwrap_or(EngineKind::IoUring);
         if engine == EngineKind::Glommio && !cfg!(feature = "glommio") {
             return refuse("--engine glommio: this slimload was built without it (cargo's feature `glommio`)".into());
         }

@@ -81,14 +81,25 @@ pub(crate) enum Spread {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EngineKind {
+    /// io_uring, on the node's own kernel door.
+    #[value(alias = "uring")]
+    #[serde(rename = "io-uring", alias = "uring")]
+    IoUring,
     /// epoll, the generator's own.
     Epoll,
-    /// io_uring, on the node's own kernel door.
-    #[value(alias = "io-uring")]
-    #[serde(alias = "io-uring")]
-    Uring,
     /// glommio's executor and sockets.
     Glommio,
+}
+
+impl EngineKind {
+    /// As options and records have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io-uring",
+            Self::Epoll => "epoll",
+            Self::Glommio => "glommio",
+        }
+    }
 }
 
 /// Options as written; what is absent takes the command's default. A scenario file has exactly these keys, with
@@ -153,7 +164,7 @@ pub(crate) struct Options {
     /// CPUs for the generator threads, 1,3 (default: no pinning)
     #[arg(long, value_delimiter = ',')]
     pub(crate) pin: Option<Vec<u32>>,
-    /// How the generator drives its sockets (default: epoll)
+    /// How the generator drives its sockets (default: io-uring; epoll, said in a line, where the kernel denies it)
     #[arg(long)]
     pub(crate) engine: Option<EngineKind>,
     /// Seed of every random choice (default: 1)

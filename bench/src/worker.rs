@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Happening, Wanted, slim};
-use crate::engine::{Arrival, Door, Outbox, Waker};
+use crate::engine::{self, Arrival, Door, Outbox, Waker};
 use crate::error::{BenchError, Result};
 use crate::ledger::{Books, Faults, Flow, ReceiverBook};
 use crate::pace::Pace;
@@ -84,12 +84,12 @@ pub(crate) struct Leavings {
 }
 
 /// See the module.
-pub(crate) struct Worker<'a, D> {
+pub(crate) struct Worker<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     index: usize,
     names: Names,
-    door: D,
+    door: Box<dyn Door>,
     links: Vec<Link>,
     tallies: Tallies,
     lag: Recorder,
@@ -104,12 +104,13 @@ fn thread_of(index: u32, threads: u32) -> u32 {
     index % threads
 }
 
-impl<'a, D: Door> Worker<'a, D> {
+impl<'a> Worker<'a> {
     /// Runs one worker from connect to leave.
-    pub(crate) fn run(plan: &'a Plan, shared: &'a Shared, index: usize, names: Names, door: D) -> Result<Leavings> {
+    pub(crate) fn run(plan: &'a Plan, shared: &'a Shared, index: usize, names: Names) -> Result<Leavings> {
         if let Some(&cpu) = plan.pin.get(index) {
             crate::machine::pin(cpu)?;
         }
+        let door = engine::open(plan.engine, !plan.nagle)?;
         let state = &shared.workers[index].0;
         state.thread_id.store(rustix::thread::gettid().as_raw_pid().cast_unsigned(), Ordering::Release);
         shared.set_waker(index, door.waker());
@@ -408,6 +409,7 @@ impl<'a, D: Door> Worker<'a, D> {
                         .publish(&mut link.client, stamp.intended_ns, Kind::Ack, &mut link.out.octets)
                         .map_err(BenchError::Plan)?;
                     link.client.seal(&mut link.out.octets).map_err(BenchError::Plan)?;
+                    link.out.cut();
                     self.door.send(slot as u32, &mut link.out).map_err(BenchError::system("send"))?;
                 }
                 if stamp.kind == Kind::Data {
@@ -481,9 +483,7 @@ impl<'a, D: Door> Worker<'a, D> {
         for (slot, link) in (0..).zip(&mut self.links) {
             link.client.leave(&mut link.out.octets);
             let _ = link.client.seal(&mut link.out.octets);
-            link.out.blocked = false;
-            let _ = self.door.send(slot, &mut link.out); // it may be gone already
-            self.door.remove(slot);
+            self.door.leave(slot, &mut link.out);
         }
     }
 

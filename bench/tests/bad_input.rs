@@ -88,7 +88,7 @@ fn plans_that_cannot_be() {
         ("throughput --node-stats /nonexistent.sock", "--node-stats /nonexistent.sock"),
         ("throughput --basic-auth /nonexistent", "--basic-auth /nonexistent"),
         ("throughput --peer nats --tls", "--peer slim"),
-        ("churn --engine io-uring", "epoll"),
+        ("churn --peer relay", "SLIM nodes only"),
         ("latency --rate 0", "--rate 0"),
         ("throughput --duration -1", "--duration"),
         ("throughput --json /nonexistent/run.json", "/nonexistent/run.json"),

@@ -23,6 +23,9 @@ fn topologies_payloads_and_commands() {
         "capacity --rate 50 --hold-us 0 --repeats 1",
         "pingpong --nagle --acks --pubs 2",
         "churn --pubs 6 --threads 3",
+        "churn --engine epoll",
+        "pingpong --engine epoll --acks",
+        "throughput --engine epoll --pubs 2 --subs 2",
     ] {
         // The rates of a search for the knee go down until a count would take for ever.
         let count = if options.starts_with("capacity") { "" } else { " --count 60" };
@@ -34,6 +37,22 @@ fn topologies_payloads_and_commands() {
         let measured = ran.measurement();
         // Counted, not timed: a busy machine may take longer than any short span. (Churn has a duration only.)
         assert!(measured["latency"]["count"].as_u64().unwrap() > 0, "{options}: {measured}");
+        let engine = if options.contains("epoll") { "epoll" } else { "io-uring" };
+        assert_eq!(measured["engine"], engine, "{options}");
+    }
+}
+
+/// Acknowledgements are writes of their own, and churn uses its sockets up: with every engine.
+#[cfg(feature = "glommio")]
+#[test]
+fn dialogues_and_churn_over_glommio() {
+    let node = Node::start();
+    for command in ["pingpong --nagle --acks --pubs 2 --count 60", "churn --pubs 4 --duration 0.5"] {
+        let options =
+            format!("{command} --engine glommio --node {} --variants 64 --warmup 0.02 --json -", node.address);
+        let ran = run(slimload(&options));
+        assert_eq!(ran.code, Some(0), "{command}: {ran:?}");
+        assert!(ran.measurement()["latency"]["count"].as_u64().unwrap() > 0, "{command}");
     }
 }
 

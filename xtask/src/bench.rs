@@ -55,6 +55,8 @@ pub(crate) struct Flags {
     pub(crate) repeats: Option<u32>,
     /// CPUs for node and generator.
     pub(crate) cpus: Option<(u32, u32)>,
+    /// What drives the generator's sockets; the generator's choice if nobody says.
+    pub(crate) engine: Option<String>,
     /// The last part of the run's folder name.
     pub(crate) topic: Option<String>,
     /// What the run asks, for its README.
@@ -122,6 +124,7 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
         targets: arguments.values_from_str("--target")?,
         repeats: arguments.opt_value_from_str("--repeats")?,
         cpus,
+        engine: arguments.opt_value_from_str("--engine")?,
         topic: arguments.opt_value_from_str("--topic")?,
         question: arguments.opt_value_from_str("--question")?,
         dry: arguments.contains("--dry"),

@@ -10,7 +10,7 @@ use pico_args::Arguments;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `compare`: what with what.
 pub(crate) struct Flags {
@@ -43,6 +43,9 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
 ///
 /// Errors: something could not be built, started or measured, or the two are not comparable.
 pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
+    for path in flags.markdown.iter().chain(&flags.json) {
+        ensure_writable(path)?;
+    }
     let recorded = |name: &str| PathBuf::from(name).join("samples.ndjson").is_file();
     let (samples, a, b, paired) = if recorded(&flags.a) && recorded(&flags.b) {
         let (mut a, mut b) = (record::read(flags.a.as_ref())?, record::read(flags.b.as_ref())?);
@@ -66,6 +69,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
             targets: vec![target(&flags.a)?, target(&flags.b)?],
             repeats: flags.node.repeats.unwrap_or(PAIRS),
             cpus: flags.node.cpus,
+            engine: flags.node.engine.clone(),
             quick: flags.node.quick,
             scratch: node::scratch(workspace)?,
         };
@@ -88,18 +92,37 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
 }
 
 /// Refuses to compare runs made under different conditions.
+///
+/// Errors: another machine, kernel or generator engine, each named with both values; an empty run.
 pub(crate) fn comparable(a: &[Sample], b: &[Sample], force: bool) -> Result<()> {
-    let of = |samples: &[Sample]| -> Result<(Value, Value, Value, String)> {
+    let conditions = |samples: &[Sample]| -> Result<[(&'static str, String); 4]> {
         let first = samples.first().context("an empty run")?;
-        let machine = |key: &str| first.machine[key].clone();
-        Ok((machine("cpu"), machine("cpus"), machine("kernel"), first.engine.clone()))
+        let machine = |key: &str| first.machine[key].as_str().map_or(first.machine[key].to_string(), str::to_owned);
+        Ok([
+            ("CPU", machine("cpu")),
+            ("number of CPUs", machine("cpus")),
+            ("kernel", machine("kernel")),
+            ("generator engine", record::engines(samples).join(", ")),
+        ])
     };
-    let (a, b) = (of(a)?, of(b)?);
+    let differing: Vec<String> = conditions(a)?
+        .into_iter()
+        .zip(conditions(b)?)
+        .filter(|(a, b)| a != b)
+        .map(|((what, a), (_, b))| format!("{what} {a} and {b}"))
+        .collect();
     ensure!(
-        force || a == b,
-        "the two runs were made on different machines, kernels or engines:\n  {a:?}\n  {b:?}\n--force compares them all the same"
+        force || differing.is_empty(),
+        "the two were not measured alike: {} (--force compares them all the same)",
+        differing.join("; ")
     );
     Ok(())
+}
+
+/// Refuses a place nothing can be written to, before anything is measured for it.
+fn ensure_writable(path: &Path) -> Result<()> {
+    let probe = path.with_extension("part");
+    fs::write(&probe, "").and_then(|()| fs::remove_file(&probe)).with_context(|| format!("write {}", path.display()))
 }
 
 /// One object per case and metric.
@@ -185,10 +208,47 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_refused() {
-        let (a, b) = ([sample("a", 0, 1.0, "6")], [sample("a", 0, 1.0, "5")]);
-        assert!(comparable(&a, &b, false).is_err());
-        assert!(comparable(&a, &b, true).is_ok());
-        assert!(comparable(&a, &a, false).is_ok());
+    fn two_runs_of_which_one_differs_in_a_condition() {
+        let run = |edit: fn(&mut Sample)| {
+            let mut run = [sample("a", 0, 1.0, "6"), sample("a", 1, 1.0, "6")];
+            edit(&mut run[1]);
+            edit(&mut run[0]);
+            run
+        };
+        let like = run(|_| ());
+        comparable(&like, &run(|_| ()), false).unwrap();
+        for (edit, said) in [
+            ((|s| s.machine["kernel"] = json!("5")) as fn(&mut Sample), "kernel 6 and 5"),
+            (|s| s.machine["cpus"] = json!(64), "number of CPUs 2 and 64"),
+            (|s| s.machine["cpu"] = json!("Y"), "CPU X and Y"),
+            (|s| s.engine = "io-uring".into(), "generator engine epoll and io-uring"),
+            (|s| s.engine = if s.repeat == 0 { "epoll" } else { "io-uring" }.into(), "epoll and epoll, io-uring"),
+        ] {
+            let refused = comparable(&like, &run(edit), false).unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}");
+            comparable(&like, &run(edit), true).unwrap();
+        }
+        assert!(comparable(&like, &[], true).is_err());
+    }
+
+    #[test]
+    fn repeats_without_a_partner_make_no_pair_and_runs_apart_no_chance() {
+        let samples = [sample("a", 0, 100.0, "6"), sample("b", 0, 200.0, "6"), sample("b", 1, 900.0, "6")];
+        let paired = judge(&samples, "a", "b", true);
+        assert_eq!((&paired[0]["ratio"], &paired[0]["pairs"]), (&json!(2.0), &json!(1)));
+        let apart = judge(&samples, "a", "b", false);
+        assert_eq!((&apart[0]["ratio"], &apart[0]["chance"]), (&json!(5.5), &Value::Null));
+        assert!(markdown(&apart, "a", "b", false).contains("medians only"));
+        assert!(judge(&samples, "a", "c", true).is_empty());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_to() {
+        assert!(
+            ensure_writable(Path::new("/nonexistent/c.json")).unwrap_err().to_string().contains("/nonexistent/c.json")
+        );
+        let path = std::env::temp_dir().join(format!("compare-{}.json", std::process::id()));
+        ensure_writable(&path).unwrap();
+        assert!(!path.exists() && !path.with_extension("part").exists());
     }
 }

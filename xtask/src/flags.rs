@@ -18,13 +18,13 @@ Development commands of slimline.
                                                 node beside a relay that parses nothing
     cargo xtask bench micro|icount              all hot functions, recorded: times (criterion), instructions (callgrind)
     cargo xtask bench node [--scenario NAME]... [--case WORDS]... [--target NODE]... [--repeats N]
-                      [--cpus NODE,GENERATOR] [--topic WORDS] [--question SENTENCE]
+                      [--cpus NODE,GENERATOR] [--engine ENGINE] [--topic WORDS] [--question SENTENCE]
                                                 cases of bench/scenarios on nodes, taking turns
     cargo xtask bench ablate [NAME]...          what each optimisation buys: this node, and the same without it
     cargo xtask bench all [--only TOPIC]...     everything that perf-results shows, a folder each
                                                 all of these: --quick for tiny inputs and no record, --dry to record
-                                                below target, --build to build only; SLIMLOAD_WITH=COMMAND starts
-                                                the load generator through it
+                                                below target, --build to build only, --engine io-uring|epoll|glommio for
+                                                the load generator; SLIMLOAD_WITH=COMMAND starts it through COMMAND
     cargo xtask bench check --against RUN [--threshold FACTOR] [--repeats N] [--force]
                                                 ratios to a relay that parses nothing, or instructions, then and now
     cargo xtask bench page                      the table and the plot in README.md, from the newest recorded runs

@@ -42,6 +42,12 @@ impl Epoll {
         })
     }
 
+    fn close(&mut self, slot: u32) {
+        if let Some(place) = self.sockets.get_mut(slot as usize) {
+            *place = None; // closing takes it off the epoll set
+        }
+    }
+
     fn watch(&self, slot: u32, flags: EventFlags) -> io::Result<()> {
         let Some(socket) = self.sockets.get(slot as usize).and_then(Option::as_ref) else { return Ok(()) };
         Ok(epoll::modify(&self.epoll, socket.as_fd(), EventData::new_u64(u64::from(slot)), flags)?)
@@ -60,16 +66,15 @@ impl Door for Epoll {
         Ok(())
     }
 
-    fn remove(&mut self, slot: u32) {
-        if let Some(place) = self.sockets.get_mut(slot as usize) {
-            *place = None; // closing takes it off the epoll set
-        }
+    fn leave(&mut self, slot: u32, out: &mut Outbox) {
+        let _ = self.send(slot, out); // it may be gone already
+        self.close(slot);
     }
 
     fn send(&mut self, slot: u32, out: &mut Outbox) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(slot as usize).and_then(Option::as_mut) else { return Ok(()) };
         while !out.blocked && !out.is_empty() {
-            match socket.write(&out.octets[out.from..]) {
+            match socket.write(out.next()) {
                 Ok(sent) => out.sent(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     out.blocked = true;
@@ -110,13 +115,13 @@ impl Door for Epoll {
             let Some(socket) = self.sockets.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
             match socket.read(&mut self.buffer) {
                 Ok(0) => {
-                    self.remove(slot);
+                    self.close(slot);
                     tell(slot, Arrival::Ended(None));
                 }
                 Ok(received) => tell(slot, Arrival::Octets(&self.buffer[..received])),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    self.remove(slot);
+                    self.close(slot);
                     tell(slot, Arrival::Ended(Some(error)));
                 }
             }

@@ -73,6 +73,13 @@ impl Bell {
     }
 }
 
+/// A connection: its slot, and how many have had it before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seat {
+    slot: u32,
+    life: u32,
+}
+
 enum What {
     Octets(Vec<u8>, usize),
     Ended(Option<io::Error>),
@@ -82,7 +89,7 @@ enum What {
 /// Where tasks leave what happened for the worker.
 #[derive(Default)]
 struct Hall {
-    arrived: RefCell<VecDeque<(u32, What)>>,
+    arrived: RefCell<VecDeque<(Seat, What)>>,
     waiting: Cell<Option<task::Waker>>,
     /// Readers whose octets the worker has not taken yet: one read per socket and turn.
     readers: RefCell<Vec<task::Waker>>,
@@ -92,15 +99,15 @@ struct Hall {
 }
 
 impl Hall {
-    fn tell(&self, slot: u32, what: What) {
-        self.arrived.borrow_mut().push_back((slot, what));
+    fn tell(&self, seat: Seat, what: What) {
+        self.arrived.borrow_mut().push_back((seat, what));
         if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
     }
 
     /// Reads from `socket` until it ends.
-    async fn receive(self: Rc<Self>, slot: u32, socket: Socket) {
+    async fn receive(self: Rc<Self>, seat: Seat, socket: Socket) {
         loop {
             // Buffers are taken only while there is something to read: idle connections hold none.
             let read = poll_fn(|cx| {
@@ -115,8 +122,8 @@ impl Hall {
                 }
             });
             match read.await {
-                Ok((buffer, received)) => self.tell(slot, What::Octets(buffer, received)),
-                Err(reason) => return self.tell(slot, What::Ended(reason)),
+                Ok((buffer, received)) => self.tell(seat, What::Octets(buffer, received)),
+                Err(reason) => return self.tell(seat, What::Ended(reason)),
             }
             let turn = self.turn.get();
             poll_fn(|cx| {
@@ -131,10 +138,10 @@ impl Hall {
     }
 
     /// Sends what `socket` did not take at once.
-    async fn send(self: Rc<Self>, slot: u32, socket: Socket, octets: Vec<u8>, from: usize) {
+    async fn send(self: Rc<Self>, seat: Seat, socket: Socket, octets: Vec<u8>, from: usize) {
         match socket.write_all(&octets[from..]).await {
-            Ok(()) => self.tell(slot, What::Writable),
-            Err(error) => self.tell(slot, What::Ended(Some(error))),
+            Ok(()) => self.tell(seat, What::Writable),
+            Err(error) => self.tell(seat, What::Ended(Some(error))),
         }
     }
 
@@ -159,6 +166,7 @@ impl Hall {
 }
 
 struct Link {
+    seat: Seat,
     socket: Socket,
     _receive: Task<()>,
 }
@@ -167,7 +175,9 @@ struct Link {
 pub(crate) struct Glommio {
     hall: Rc<Hall>,
     links: Vec<Option<Link>>,
-    unsent: Vec<(u32, Vec<u8>, usize)>,
+    /// How often each slot has been taken.
+    lives: Vec<u32>,
+    unsent: Vec<(u32, Vec<u8>)>,
     /// Blocks that were sent, for the next outbox.
     blocks: Vec<Vec<u8>>,
     bell: Arc<Bell>,
@@ -182,6 +192,7 @@ impl Glommio {
         Ok(Self {
             hall: Rc::default(),
             links: Vec::new(),
+            lives: Vec::new(),
             unsent: Vec::new(),
             blocks: Vec::new(),
             bell: Arc::default(),
@@ -203,61 +214,76 @@ impl Door for Glommio {
         let at = slot as usize;
         if self.links.len() <= at {
             self.links.resize_with(at + 1, || None);
+            self.lives.resize(at + 1, 0);
         }
+        self.lives[at] = self.lives[at].wrapping_add(1);
+        let seat = Seat { slot, life: self.lives[at] };
         let hall = self.hall.clone();
         self.links[at] = Some(self.executor.run(async move {
             let socket = Socket::new(socket2::Socket::from(socket).into());
-            Link { socket: socket.clone(), _receive: spawn_local(hall.receive(slot, socket)) }
+            Link { seat, socket: socket.clone(), _receive: spawn_local(hall.receive(seat, socket)) }
         }));
         Ok(())
     }
 
-    fn remove(&mut self, slot: u32) {
-        if let Some(link) = self.links.get_mut(slot as usize).and_then(Option::take) {
-            self.executor.run(async move { drop(link) });
-        }
+    fn leave(&mut self, slot: u32, out: &mut Outbox) {
+        let Some(link) = self.links.get_mut(slot as usize).and_then(Option::take) else { return };
+        let mut last_words = Vec::new();
+        self.unsent.retain_mut(|(of, octets)| *of != slot || (last_words.append(octets), false).1);
+        last_words.extend_from_slice(&out.octets);
+        let hall = self.hall.clone();
+        self.executor.run(async move {
+            // The task has the socket until they are gone.
+            spawn_local(hall.send(link.seat, link.socket.clone(), last_words, 0)).detach();
+            drop(link);
+        });
     }
 
     fn send(&mut self, slot: u32, out: &mut Outbox) -> io::Result<()> {
         if !out.blocked && !out.is_empty() {
-            let octets = std::mem::replace(&mut out.octets, self.blocks.pop().unwrap_or_default());
-            self.unsent.push((slot, octets, std::mem::take(&mut out.from)));
+            let octets = out.take(self.blocks.pop().unwrap_or_default());
+            self.unsent.push((slot, octets));
             out.blocked = true; // one send at a time; more may gather meanwhile
         }
         Ok(())
     }
 
     fn wait(&mut self, wait: Duration, tell: &mut dyn FnMut(u32, Arrival<'_>)) -> io::Result<()> {
-        let Self { hall, links, unsent, blocks, bell, executor } = self;
+        let Self { hall, links, unsent, blocks, bell, executor, .. } = self;
         executor.run(async {
             hall.turn.set(hall.turn.get() + 1);
             hall.readers.take().into_iter().for_each(task::Waker::wake);
-            for (slot, mut octets, from) in unsent.drain(..) {
+            for (slot, mut octets) in unsent.drain(..) {
                 let Some(Some(link)) = links.get(slot as usize) else { continue };
-                let socket = link.socket.clone();
-                match socket.poll_write(&mut Context::from_waker(task::Waker::noop()), &octets[from..]) {
-                    Poll::Ready(Ok(sent)) if sent == octets.len() - from => {
+                let (seat, socket) = (link.seat, link.socket.clone());
+                match socket.poll_write(&mut Context::from_waker(task::Waker::noop()), &octets) {
+                    Poll::Ready(Ok(sent)) if sent == octets.len() => {
                         octets.clear();
                         blocks.push(octets);
-                        hall.tell(slot, What::Writable);
+                        hall.tell(seat, What::Writable);
                     }
-                    Poll::Ready(Err(error)) => hall.tell(slot, What::Ended(Some(error))),
+                    Poll::Ready(Err(error)) => hall.tell(seat, What::Ended(Some(error))),
                     other => {
                         let sent = if let Poll::Ready(Ok(sent)) = other { sent } else { 0 };
-                        spawn_local(hall.clone().send(slot, socket, octets, from + sent)).detach();
+                        spawn_local(hall.clone().send(seat, socket, octets, sent)).detach();
                     }
                 }
             }
             hall.wait(wait, bell).await;
         });
-        while let Some((slot, what)) = { self.hall.arrived.borrow_mut().pop_front() } {
+        while let Some((seat, what)) = { self.hall.arrived.borrow_mut().pop_front() } {
+            let Seat { slot, .. } = seat;
+            let is_there = self.links.get(slot as usize).is_some_and(|l| l.as_ref().is_some_and(|l| l.seat == seat));
             match what {
                 What::Octets(buffer, received) => {
-                    tell(slot, Arrival::Octets(&buffer[..received]));
+                    if is_there {
+                        tell(slot, Arrival::Octets(&buffer[..received]));
+                    }
                     self.hall.spare.borrow_mut().push(buffer);
                 }
-                What::Ended(reason) => tell(slot, Arrival::Ended(reason)),
-                What::Writable => tell(slot, Arrival::Writable),
+                What::Ended(reason) if is_there => tell(slot, Arrival::Ended(reason)),
+                What::Writable if is_there => tell(slot, Arrival::Writable),
+                What::Ended(_) | What::Writable => {}
             }
         }
         Ok(())

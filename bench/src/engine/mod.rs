@@ -1,13 +1,20 @@
 //! The generator's door to the kernel, in the shape its one loop needs: wait, be told what arrived, send what waits.
 
-pub(crate) mod epoll;
+pub(crate) mod choice;
+mod epoll;
 #[cfg(feature = "glommio")]
 pub(crate) mod glommio;
-pub(crate) mod uring;
+mod outbox;
+mod uring;
 
 use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
+
+pub(crate) use outbox::Outbox;
+
+use crate::error::{BenchError, Result};
+use crate::scenario::EngineKind;
 
 /// What the kernel has for a connection.
 pub(crate) enum Arrival<'a> {
@@ -17,37 +24,6 @@ pub(crate) enum Arrival<'a> {
     Ended(Option<io::Error>),
     /// What could not be sent before may be tried again, or has been sent.
     Writable,
-}
-
-/// Octets that wait to be sent on one connection.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    /// Everything written and not yet handed over starts at `from`.
-    pub(crate) octets: Vec<u8>,
-    pub(crate) from: usize,
-    /// The kernel has its fill: wait for [`Arrival::Writable`].
-    pub(crate) blocked: bool,
-}
-
-impl Outbox {
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.from == self.octets.len()
-    }
-
-    /// Octets that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.octets.len() - self.from
-    }
-
-    /// Notes `sent` octets as handed over.
-    pub(crate) fn sent(&mut self, sent: usize) {
-        self.from += sent;
-        if self.from == self.octets.len() {
-            self.octets.clear();
-            self.from = 0;
-        }
-    }
 }
 
 /// Wakes a worker that waits in its door, from any thread.
@@ -84,10 +60,11 @@ impl Waker {
 
 /// One worker's sockets.
 pub(crate) trait Door {
-    /// Takes a connected socket under number `slot`.
+    /// Takes a connected socket under number `slot`, which nobody has.
     fn adopt(&mut self, slot: u32, socket: TcpStream) -> io::Result<()>;
-    /// Closes and forgets `slot`.
-    fn remove(&mut self, slot: u32);
+    /// Closes `slot` once the kernel has taken what `out` holds (epoll: as much as it takes at once). Nothing is told
+    /// of it any more, and the number may be used again.
+    fn leave(&mut self, slot: u32, out: &mut Outbox);
     /// Hands over what `out` holds, as far as the kernel takes it now.
     fn send(&mut self, slot: u32, out: &mut Outbox) -> io::Result<()>;
     /// Waits at most `wait` and tells what arrived.
@@ -95,3 +72,19 @@ pub(crate) trait Door {
     /// A handle that ends a wait.
     fn waker(&self) -> Waker;
 }
+
+/// Opens a door for the calling thread; without `nodelay` Nagle's algorithm stays on.
+pub(crate) fn open(engine: EngineKind, nodelay: bool) -> Result<Box<dyn Door>> {
+    let failed = |error: io::Error| BenchError::Plan(choice::refusal(engine, &error.to_string()));
+    Ok(match engine {
+        EngineKind::IoUring => Box::new(uring::Uring::new(nodelay).map_err(failed)?),
+        EngineKind::Epoll => Box::new(epoll::Epoll::new().map_err(failed)?),
+        #[cfg(feature = "glommio")]
+        EngineKind::Glommio => Box::new(glommio::Glommio::new().map_err(failed)?),
+        #[cfg(not(feature = "glommio"))]
+        EngineKind::Glommio => return Err(BenchError::Plan("built without glommio".into())), // refused by the plan before
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::ledger::Faults;
 use crate::machine::{Load, Machine};
 use crate::plan::Plan;
 use crate::record::{Percentiles, Recorder};
-use crate::scenario::{Command, Options};
+use crate::scenario::{Command, EngineKind, Options};
 
 /// A generator thread this busy may be what limits the rate.
 const GENERATOR_BUSY: f64 = 0.95;
@@ -32,6 +32,8 @@ const HELD_IN_TIME_SHARE: f64 = 0.95;
 #[derive(Debug, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) label: String,
+    /// What drove the generator's sockets.
+    pub(crate) engine: &'static str,
     pub(crate) seconds: f64,
     /// Messages per second asked for; none in a closed window.
     pub(crate) offered_per_s: Option<f64>,
@@ -81,7 +83,11 @@ pub(crate) struct Report {
     pub(crate) command_line: String,
     pub(crate) options: Options,
     pub(crate) threads: u32,
+    /// What drove the generator's sockets; several where cases of a scenario differ in it.
     pub(crate) engine: String,
+    /// Why it is not io_uring, though nobody asked for another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engine_substituted: Option<String>,
     pub(crate) peer: String,
     pub(crate) node: String,
     pub(crate) machine: Machine,
@@ -152,6 +158,7 @@ impl Measurement {
         }
         Self {
             label,
+            engine: plan.engine.name(),
             seconds: outcome.seconds,
             offered_per_s: offered,
             sent: outcome.sent,
@@ -203,7 +210,14 @@ fn explain(lost: u64, drops: &std::collections::BTreeMap<String, u64>) -> String
 
 impl Report {
     /// An empty report of a plan.
-    pub(crate) fn new(plan: &Plan, title: &str) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        title: &str,
+        engines: impl Iterator<Item = EngineKind>,
+        engine_substituted: Option<String>,
+    ) -> Self {
+        let mut engines: Vec<&str> = engines.map(EngineKind::name).collect();
+        engines.dedup();
         let unix_time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {
             tool: format!("slimload {}", env!("CARGO_PKG_VERSION")),
@@ -212,7 +226,8 @@ impl Report {
             command_line: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
             options: plan.options.clone(),
             threads: plan.threads,
-            engine: format!("{:?}", plan.engine).to_lowercase(),
+            engine: engines.join(", "),
+            engine_substituted,
             peer: plan.peer.name().into(),
             node: plan.node_pid.map(crate::process::describe).unwrap_or_default(),
             machine: Machine::read(),

@@ -81,6 +81,9 @@ pub(crate) fn render(report: &Report) -> String {
         machine.clock_source,
         report.load_before.average_1min,
     );
+    if let Some(why) = &report.engine_substituted {
+        let _ = writeln!(out, "{why}");
+    }
     out.push('\n');
     let ping_pong = report.command == Command::Pingpong;
     let rate = if ping_pong { "round trips/s" } else { "delivered/s" };
@@ -98,6 +101,7 @@ pub(crate) fn render(report: &Report) -> String {
         "max",
         "node ns/msg",
         "node CPU",
+        "waiting",
         "RSS MiB",
         "gen ns/msg",
     ]);

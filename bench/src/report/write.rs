@@ -122,7 +122,7 @@ impl Outputs {
 fn csv(report: &Report) -> String {
     let mut out = String::from(
         "label,offered_per_s,delivered_per_s,seconds,sent,delivered,unsent,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,\
-         node_cpu_ns_per_message,node_cpus,node_rss_octets,generator_cpu_ns_per_message,faults\n",
+         node_cpu_ns_per_message,node_cpus,node_rss_octets,generator_cpu_ns_per_message,faults,engine\n",
     );
     let optional = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.3}"));
     for m in &report.measurements {
@@ -146,6 +146,7 @@ fn csv(report: &Report) -> String {
             m.node_rss_octets.map_or_else(String::new, |octets| octets.to_string()),
             format!("{:.3}", m.generator_cpu_ns_per_message),
             if m.faults.none() { "none".into() } else { "yes".into() },
+            m.engine.into(),
         ];
         out.push_str(&cells.join(","));
         out.push('\n');

@@ -36,27 +36,41 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     if yardstick.is_some() {
         compare::comparable(&old, &new, flags.force)?;
     }
-    let subject = old.first().map(|sample| sample.target.clone()).context("an empty run")?;
-    let figure = |samples: &[Sample], scenario: &str, label: &str| {
-        let of = |target: &str| stats::median(&record::figures(samples, scenario, label, target, pointer));
-        of(&subject) / yardstick.map_or(1.0, of)
-    };
     let threshold = flags.threshold.unwrap_or(threshold);
     let what = if yardstick.is_some() { "node CPU per message, as a multiple of the relay's" } else { "instructions" };
     println!("\n{what}; worse is more than {threshold} times what it was:");
-    let (mut good, mut compared) = (true, 0);
-    for (scenario, label) in record::cases(&new) {
-        let (before, now) = (figure(&old, &scenario, &label), figure(&new, &scenario, &label));
-        if !(before.is_finite() && now.is_finite()) {
-            continue;
-        }
-        let worse = now / before > threshold;
-        good &= !worse;
-        compared += 1;
-        println!("{scenario}: {label}: {before:.2} then, {now:.2} now{}", if worse { "  WORSE" } else { "" });
+    let verdicts = judge(&old, &new, pointer, yardstick, threshold);
+    for verdict in &verdicts {
+        let Verdict { case, before, now, is_worse } = verdict;
+        println!("{case}: {before:.2} then, {now:.2} now{}", if *is_worse { "  WORSE" } else { "" });
     }
-    ensure!(compared > 0, "nothing of {} could be measured again", folder.display());
-    Ok(good)
+    ensure!(!verdicts.is_empty(), "nothing of {} could be measured again", folder.display());
+    Ok(verdicts.iter().all(|verdict| !verdict.is_worse))
+}
+
+/// A case then and now.
+struct Verdict {
+    case: String,
+    before: f64,
+    now: f64,
+    is_worse: bool,
+}
+
+/// The old run's first target in every case that both have: its median figure, as a multiple of the yardstick's if there
+/// is one.
+fn judge(old: &[Sample], new: &[Sample], pointer: &str, yardstick: Option<&str>, threshold: f64) -> Vec<Verdict> {
+    let subject = old.first().map_or("", |sample| &sample.target);
+    let figure = |samples: &[Sample], scenario: &str, label: &str| {
+        let of = |target: &str| stats::median(&record::figures(samples, scenario, label, target, pointer));
+        of(subject) / yardstick.map_or(1.0, of)
+    };
+    let of_case = |(scenario, label): (String, String)| {
+        let (before, now) = (figure(old, &scenario, &label), figure(new, &scenario, &label));
+        let is_worse = now / before > threshold;
+        let case = format!("{scenario}: {label}");
+        (before.is_finite() && now.is_finite()).then_some(Verdict { case, before, now, is_worse })
+    };
+    record::cases(new).into_iter().filter_map(of_case).collect()
 }
 
 /// The recorded run's cases, its first target and the yardstick.
@@ -68,6 +82,11 @@ fn again(workspace: &Workspace, flags: &Flags, old: &[Sample]) -> Result<Vec<Sam
     let targets = vec![peers::target(workspace, &built, &subject)?, peers::target(workspace, &built, YARDSTICK)?];
     let mut files: Vec<(&str, &str)> = old.iter().map(|s| (s.scenario.as_str(), s.file.as_str())).collect();
     files.dedup();
+    // As the recorded run was: another engine would be another measurement.
+    let engine = match record::engines(old)[..] {
+        [one] if flags.engine.is_none() => Some(one.to_owned()),
+        _ => flags.engine.clone(),
+    };
     let mut samples = Vec::new();
     let scratch = node::scratch(workspace)?;
     for (scenario, file) in files {
@@ -83,10 +102,64 @@ fn again(workspace: &Workspace, flags: &Flags, old: &[Sample]) -> Result<Vec<Sam
             targets: targets.clone(),
             repeats: flags.repeats.unwrap_or(REPEATS),
             cpus: flags.cpus.or_else(sitting::apart),
+            engine: engine.clone(),
             quick: flags.quick,
             scratch: scratch.clone(),
         };
         samples.extend(sitting.run_whole()?);
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CPU: &str = "/node_cpu_ns_per_message";
+
+    /// Two cases, three repeats, slimline and the relay; slimline at `ns` in the second case.
+    fn run(ns: f64) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for (label, ours) in [("1->1, 64 B", 900.0), ("1->1, 256 B", ns)] {
+            for repeat in 0..3u32 {
+                for (target, value) in [("slimline", ours), ("relay", 500.0)] {
+                    let measurement = json!({"label": label, "node_cpu_ns_per_message": value + f64::from(repeat)});
+                    let report = json!({"machine": {}, "engine": "epoll", "measurements": [measurement]});
+                    samples.extend(Sample::of_report(target, "throughput", "throughput", repeat, &report));
+                }
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn a_case_that_got_worse_is_found_and_no_other() {
+        let verdicts = judge(&run(1000.0), &run(1200.0), CPU, Some("relay"), RATIO_THRESHOLD);
+        let worse: Vec<_> = verdicts.iter().map(|verdict| (verdict.case.as_str(), verdict.is_worse)).collect();
+        assert_eq!(worse, [("throughput: 1->1, 64 B", false), ("throughput: 1->1, 256 B", true)]);
+        assert!((verdicts[1].now / verdicts[1].before - 1.2).abs() < 0.01);
+    }
+
+    #[test]
+    fn what_is_within_the_threshold_or_better_passes() {
+        for ns in [1000.0, 1100.0, 500.0] {
+            let verdicts = judge(&run(1000.0), &run(ns), CPU, Some("relay"), RATIO_THRESHOLD);
+            assert_eq!(verdicts.len(), 2);
+            assert!(verdicts.iter().all(|verdict| !verdict.is_worse), "{ns}");
+        }
+    }
+
+    /// A day on which everything takes twice as long is no regression.
+    #[test]
+    fn the_yardstick_takes_the_day_out() {
+        let mut today = run(1000.0);
+        for sample in &mut today {
+            let slow = sample.figure(CPU).unwrap() * 2.0;
+            sample.measurement["node_cpu_ns_per_message"] = json!(slow);
+        }
+        assert!(judge(&run(1000.0), &today, CPU, Some("relay"), RATIO_THRESHOLD).iter().all(|v| !v.is_worse));
+        assert!(judge(&run(1000.0), &today, CPU, None, RATIO_THRESHOLD).iter().all(|v| v.is_worse));
+        assert!(judge(&run(1000.0), &[], CPU, None, RATIO_THRESHOLD).is_empty());
+    }
 }

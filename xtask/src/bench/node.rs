@@ -33,6 +33,8 @@ pub(crate) struct Sitting<'a> {
     pub(crate) repeats: u32,
     /// CPUs for node and generator.
     pub(crate) cpus: Option<(u32, u32)>,
+    /// What drives the generator's sockets, where it is not left to the generator.
+    pub(crate) engine: Option<String>,
     /// Tiny inputs, once.
     pub(crate) quick: bool,
     /// Where the generator leaves reports, curves and plots.
@@ -168,6 +170,9 @@ impl Sitting<'_> {
         }
         if let Some((_, generator)) = self.cpus {
             command.args(["--pin", &generator.to_string()]);
+        }
+        if let Some(engine) = &self.engine {
+            command.args(["--engine", engine]);
         }
         if !label.is_empty() {
             command.args(["--case", &label]);

@@ -1,17 +1,23 @@
-//! `bench page`: the table and the plot in the project's README, made of the newest recorded runs.
+//! `bench page`: the table and the plot in the project's README, made of the newest recorded runs, and the list of those in
+//! that of perf-results.
 
 use super::record::{self, Sample, figures, ratios};
 use super::stats::median;
-use crate::peers::slug;
+use super::suite::RECORDINGS;
+use super::{icount, micro};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Between these lines of README.md the text is ours.
 const BEGIN: &str = "<!-- numbers: written by `cargo xtask bench page` -->";
 const END: &str = "<!-- /numbers -->";
+
+/// Between these lines of perf-results/README.md the text is ours.
+const RUNS_BEGIN: &str = "<!-- runs: written by `cargo xtask bench page` -->";
+const RUNS_END: &str = "<!-- /runs -->";
 
 /// The columns; ratios are to the first.
 const COLUMNS: [(&str, &str); 5] = [
@@ -21,6 +27,9 @@ const COLUMNS: [(&str, &str); 5] = [
     ("nats", "nats-server"),
     ("relay", "relay"),
 ];
+
+/// Where runs are, from the root.
+const RUNS: &str = "perf-results/runs";
 
 const CPU: &str = "/node_cpu_ns_per_message";
 const P50: &str = "/latency/p50_us";
@@ -53,14 +62,28 @@ const ROWS: [Row; 10] = [
 const PLOT: (&str, &str, &str) =
     ("throughput", "throughput-node-cpu-per-message-256-b.svg", "CPU per message at 256 B, by topology");
 
-/// Writes the table.
+/// Writes the table and the list.
 ///
-/// Errors: no run of a topic, or no place for it in the README.
+/// Errors: no run of a topic, or no place for it in the READMEs.
 pub(super) fn run(workspace: &Workspace) -> Result<bool> {
-    let path = workspace.root.join("README.md");
-    let text = fs::read_to_string(&path)?;
-    let place = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = place.with_context(|| format!("README.md has no lines `{BEGIN}` and `{END}`"))?;
+    let (page, list) = (table(workspace)?, list(&recorded(workspace)?));
+    put(&workspace.root.join("README.md"), (BEGIN, END), &page)?;
+    put(&workspace.root.join("perf-results/README.md"), (RUNS_BEGIN, RUNS_END), &list)?;
+    println!("README.md and perf-results/README.md show the newest runs");
+    Ok(true)
+}
+
+/// Puts `text` between two lines of a file.
+fn put(path: &Path, (begin, end): (&str, &str), text: &str) -> Result<()> {
+    let page = fs::read_to_string(path)?;
+    let place = page.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
+    let (before, after) = place.with_context(|| format!("{} has no lines `{begin}` and `{end}`", path.display()))?;
+    fs::write(path, format!("{before}{begin}\n\n{text}\n{end}{after}"))?;
+    Ok(())
+}
+
+/// The table and the plot.
+fn table(workspace: &Workspace) -> Result<String> {
     let mut runs: Vec<(&str, PathBuf, Vec<Sample>)> = Vec::new();
     for (_, topic, ..) in ROWS {
         if runs.iter().all(|(known, ..)| *known != topic) {
@@ -82,10 +105,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<bool> {
     let (topic, file, words) = PLOT;
     let (_, folder, _) = of(topic)?;
     ensure!(workspace.root.join(folder).join(file).is_file(), "{} has no {file}", folder.display());
-    let plot = format!("[![{words}]({0}/{file})]({0})", folder.display());
-    fs::write(&path, format!("{before}{BEGIN}\n\n{table}\n{plot}\n\n{END}{after}"))?;
-    println!("README.md shows {} runs", runs.len());
-    Ok(true)
+    Ok(format!("{table}\n[![{words}]({0}/{file})]({0})\n", folder.display()))
 }
 
 /// A row's figures, with ratios to the first column in brackets.
@@ -106,24 +126,55 @@ fn cells(samples: &[Sample], (title, _, scenario, label, pointer, nanoseconds): 
     Ok(cells)
 }
 
+/// A folder of perf-results/runs.
+#[derive(Clone, Debug)]
+struct Recorded {
+    /// What it is a run of: the title of its README.
+    topic: String,
+    folder: String,
+    unix_time: u64,
+}
+
+/// All recorded runs, the newest first.
+fn recorded(workspace: &Workspace) -> Result<Vec<Recorded>> {
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(workspace.root.join(RUNS))?.flatten() {
+        let folder = entry.file_name().to_string_lossy().into_owned();
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let (page, samples) = (read("README.md"), read("samples.ndjson"));
+        let title = page.lines().next().and_then(|line| line.strip_prefix("# "));
+        let Some(topic) = title.map(str::to_owned) else { continue };
+        let first: serde_json::Value = serde_json::from_str(samples.lines().next().unwrap_or("null"))?;
+        runs.push(Recorded { topic, folder, unix_time: first["unix_time"].as_u64().unwrap_or(0) });
+    }
+    runs.sort_by(|a, b| b.unix_time.cmp(&a.unix_time).then_with(|| a.folder.cmp(&b.folder)));
+    Ok(runs)
+}
+
 /// The folder, relative to the root, of the last run of a topic.
 fn newest(workspace: &Workspace, topic: &str) -> Result<PathBuf> {
-    let ending = format!("-{}", slug(topic));
-    let runs = PathBuf::from("perf-results/runs");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(workspace.root.join(&runs))?.flatten() {
-        let samples = fs::read_to_string(entry.path().join("samples.ndjson")).unwrap_or_default();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // A second run of a day ends with its number.
-        let bare = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-');
-        if name.ends_with(&ending) || bare.ends_with(&ending) {
-            let first: serde_json::Value = serde_json::from_str(samples.lines().next().unwrap_or("null"))?;
-            found.push((first["unix_time"].as_u64(), name));
-        }
+    let run = recorded(workspace)?.into_iter().find(|run| run.topic == topic);
+    let run = run.with_context(|| format!("no recorded run of `{topic}`: cargo xtask bench all"))?;
+    Ok(PathBuf::from(RUNS).join(run.folder))
+}
+
+/// Which run holds for each topic, and which do not any more. `runs` is sorted, the newest first.
+fn list(runs: &[Recorded]) -> String {
+    let mut topics = vec![icount::TOPIC, micro::TOPIC];
+    topics.extend(RECORDINGS.iter().map(|recording| recording.topic));
+    let link = |run: &Recorded| format!("[{0}](runs/{0}/README.md)", run.folder);
+    let mut out = String::from("| topic | the run that holds | superseded |\n|---|---|---|\n");
+    for topic in &topics {
+        let mut of_topic = runs.iter().filter(|run| run.topic == *topic).map(link);
+        let newest = of_topic.next().unwrap_or_else(|| "not recorded".into());
+        let _ = writeln!(out, "| {topic} | {newest} | {} |", of_topic.collect::<Vec<_>>().join(", "));
     }
-    found.sort();
-    let (_, name) = found.pop().with_context(|| format!("no recorded run of `{topic}`: cargo xtask bench all"))?;
-    Ok(runs.join(name))
+    let others: Vec<String> = runs.iter().filter(|run| !topics.contains(&run.topic.as_str())).map(link).collect();
+    if !others.is_empty() {
+        let _ =
+            writeln!(out, "\nOf topics that are not recorded any more, or were asked for once: {}.", others.join(", "));
+    }
+    out
 }
 
 /// Nanoseconds in the unit people would choose, two or three digits.
@@ -145,7 +196,6 @@ fn two_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::suite::RECORDINGS;
     use serde_json::json;
 
     #[test]
@@ -178,5 +228,25 @@ mod tests {
         let samples = [sample("slimline", 900.0), sample("reference", 4050.0)];
         assert_eq!(cells(&samples, &ROWS[1]).unwrap()[..3], ["0.90 µs", "4.0 µs (4.5)", "-"]);
         assert!(cells(&samples[1..], &ROWS[1]).is_err());
+    }
+
+    #[test]
+    fn the_newest_run_of_a_topic_holds() {
+        let run =
+            |topic: &str, folder: &str, unix_time| Recorded { topic: topic.into(), folder: folder.into(), unix_time };
+        let page = list(&[run("churn", "b", 2), run("churn", "a", 1), run("weather", "c", 1)]);
+        assert!(page.contains("\n| churn | [b](runs/b/README.md) | [a](runs/a/README.md) |\n"), "{page}");
+        assert!(page.contains("\n| shards | not recorded |  |\n"), "{page}");
+        assert!(page.ends_with("asked for once: [c](runs/c/README.md).\n"), "{page}");
+    }
+
+    #[test]
+    fn text_is_put_between_its_lines() {
+        let path = std::env::temp_dir().join(format!("page-{}.md", std::process::id()));
+        fs::write(&path, "above\n<a>\nold\n<b>\nbelow\n").unwrap();
+        put(&path, ("<a>", "<b>"), "new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "above\n<a>\n\nnew\n\n<b>\nbelow\n");
+        assert!(put(&path, ("<c>", "<b>"), "").unwrap_err().to_string().contains("<c>"));
+        fs::remove_file(&path).unwrap();
     }
 }

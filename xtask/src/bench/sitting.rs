@@ -33,6 +33,7 @@ pub(super) fn one(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         targets,
         repeats: flags.repeats.unwrap_or(REPEATS),
         cpus: flags.cpus,
+        engine: flags.engine.clone(),
         quick: flags.quick,
         scratch: scratch.clone(),
     };
@@ -182,6 +183,7 @@ impl<'a> Session<'a> {
                 targets,
                 repeats: self.flags.repeats.unwrap_or(part.repeats),
                 cpus: self.cpus.filter(|_| !part.unpinned),
+                engine: self.flags.engine.clone(),
                 quick: self.flags.quick,
                 scratch: self.workspace.target.join("bench/scratch"),
             });
@@ -243,6 +245,9 @@ fn command(recording: &Recording, flags: &Flags) -> String {
     }
     if let Some((node, generator)) = flags.cpus {
         text.push_str(&format!(" --cpus {node},{generator}"));
+    }
+    if let Some(engine) = &flags.engine {
+        text.push_str(&format!(" --engine {engine}"));
     }
     text
 }
