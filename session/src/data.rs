@@ -9,6 +9,7 @@ use crate::error::SessionError;
 use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received};
 use crate::name::{Name, app_id};
 use crate::reliable::{Arrival, Expired, Outcome, PublishId, ReceiveWindow, Released, SEQUENCED};
+use crate::roster::Stay;
 use crate::session::{Event, INBOX_MAX, Item, Phase, Refused, Session, SessionKind};
 
 /// Octets of a whole message that nodes take.
@@ -155,9 +156,12 @@ impl Session {
         if self.inbox.len() >= INBOX_MAX {
             return Err(Refused::InboxFull); // not acknowledged: it comes again, if the session is reliable
         }
+        let id = incoming.message_id;
+        if self.is_of_another_stream(&incoming.source, id) {
+            return Err(Refused::BeforeUs);
+        }
         let message = self.open(incoming)?;
         self.hear(&incoming.source);
-        let id = incoming.message_id;
         let Some(retries) = self.config.reliable else {
             self.deliver(Item::Message(message));
             return Ok(());
@@ -173,7 +177,7 @@ impl Session {
             self.take_alone(message, id)
         } else {
             let member = self.roster.get(&incoming.source);
-            let start = member.filter(|member| member.from_start).map(|_| 1);
+            let start = member.filter(|member| member.from_start).map(|member| member.stay.map_or(1, Stay::first));
             let window = self.receive.entry(incoming.source.clone());
             let window = window.or_insert_with(|| ReceiveWindow::new(retries, start));
             // Whoever counts us among its recipients sends it again, to us alone. We ask for nothing that early: a reply
@@ -227,17 +231,22 @@ impl Session {
     }
 
     /// A stream ends: what was acknowledged and waited for its turn is handed on, what it waited for counts as lost.
-    pub(crate) fn finish_stream(&mut self, source: &Name) {
-        let Some(mut window) = self.receive.remove(source) else { return };
+    /// Returns how far it got.
+    pub(crate) fn finish_stream(&mut self, source: &Name) -> Option<u32> {
+        let mut window = self.receive.remove(source)?;
         window.finish();
         for item in released(&mut window, source) {
             self.deliver(item);
         }
+        window.next
     }
 
     pub(crate) fn finish_streams(&mut self) {
         for source in self.receive.keys().cloned().collect::<Vec<_>>() {
-            self.finish_stream(&source);
+            let next = self.finish_stream(&source);
+            if let (Some(next), Some(_), Some(member)) = (next, self.began, self.roster.get_mut(&source)) {
+                member.heard_to = Some(next);
+            }
         }
     }
 
@@ -252,6 +261,9 @@ impl Session {
         self.hear(&incoming.source);
         self.retransmissions = self.retransmissions.checked_sub(1).ok_or(Refused::TooOften)?;
         let id = incoming.message_id;
+        if self.began.is_some_and(|first| id < SEQUENCED && ReceiveWindow::ahead(first, id).is_none()) {
+            return Err(Refused::BeforeUs); // whoever asks has yet to hear that this is another stream
+        }
         // What was encrypted before a member came was not for it, and must not become so by being sent again.
         let since = self.roster.get(&incoming.source).filter(|_| self.mls.is_some()).map(|member| member.since);
         let stored = self.send.get(id).filter(|stored| match &stored.to {

@@ -8,6 +8,7 @@ use slimline_wire::pb;
 use crate::message::{Draft, Incoming};
 use crate::name::Name;
 use crate::reliable::Retries;
+use crate::roster::Stay;
 
 /// Names one command of the application; its result comes as an event with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -245,6 +246,10 @@ pub(crate) struct Member {
     pub(crate) since: u32,
     /// The epoch it came in by, if that was after us: its stream begins there. A new leaf for one who stayed changes nothing.
     pub(crate) came_in: u64,
+    /// Which stay of its this is, in a group whose lists are numbered.
+    pub(crate) stay: Option<Stay>,
+    /// What it says before this id came to us in an earlier stay of ours, or was not for us.
+    pub(crate) heard_to: Option<u32>,
     /// The key package it was readmitted by: whoever repeats that request was answered, or is being answered.
     pub(crate) readmitted_by: Option<Vec<u8>>,
     /// Something came from it since the last tick.
@@ -265,6 +270,8 @@ impl Member {
             from_start: true,
             since: 1,
             came_in: 0,
+            stay: None,
+            heard_to: None,
             readmitted_by: None,
             heard: true,
             missed: 0,

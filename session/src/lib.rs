@@ -17,6 +17,7 @@ pub mod message;
 pub mod mls;
 pub mod name;
 pub mod reliable;
+mod roster;
 pub mod session;
 pub mod store;
 #[cfg(feature = "testing")]

@@ -16,6 +16,7 @@ use crate::identity::{Binding, Provider, UnixSeconds, Verifier};
 use crate::integrity::{self, Verified};
 use crate::mls;
 use crate::name::Name;
+use crate::roster::{ROSTER, STREAM};
 
 /// Hops a message may take.
 const TTL: u32 = 8;
@@ -244,9 +245,15 @@ impl Incoming {
         self.raw.metadata.get(key).is_some_and(|value| value == "TRUE")
     }
 
+    /// What is said under a key beside the message.
+    pub(crate) fn word(&self, key: &str) -> Option<&str> {
+        self.raw.metadata.get(key).map(String::as_str)
+    }
+
     /// The application's metadata: what sessions put there for each other is left out.
     pub(crate) fn metadata(&self) -> BTreeMap<String, String> {
-        let internal = [integrity::PAYLOAD_SIGNATURE_KEY, integrity::PEER_SUBJECT_KEY, PUBLISH_TO, LEAVING];
+        let internal =
+            [integrity::PAYLOAD_SIGNATURE_KEY, integrity::PEER_SUBJECT_KEY, PUBLISH_TO, LEAVING, ROSTER, STREAM];
         let ours = self.raw.metadata.iter().filter(|(key, _)| !internal.contains(&key.as_str()));
         ours.map(|(key, value)| (key.clone(), value.clone())).collect()
     }

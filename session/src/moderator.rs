@@ -8,6 +8,7 @@ use crate::exchange::{Exchange, Member, Stage, Task};
 use crate::integrity::Verified;
 use crate::message::{Draft, Incoming, Kind, LEAVING, Now};
 use crate::name::Name;
+use crate::roster::{Stay, stream_of};
 use crate::session::{Event, Phase, Refused, Route, Session};
 
 impl Session {
@@ -30,6 +31,7 @@ impl Session {
             Task::Announce { member } => {
                 let Some(known) = self.roster.get(&member) else { return Ok(false) };
                 let participant = known.to_wire();
+                self.number_list();
                 exchange.begin(Stage::Update, retries, now.instant);
                 exchange.update = Some(self.update_draft(pb::GroupUpdateOp::Rejoin, participant, None));
                 exchange.waiting = self.online();
@@ -88,6 +90,7 @@ impl Session {
         if commit.is_some() {
             self.commit_id += 1;
         }
+        self.number_list();
         let mut waiting = self.online();
         waiting.remove(&member.name);
         exchange.begin(Stage::Update, self.control_retries(), now.instant);
@@ -141,7 +144,8 @@ impl Session {
             participants: self.all_members(),
             mls: commit.map(|mls_content| pb::MlsPayload { commit_id: self.commit_id, mls_content }),
         });
-        self.to_members(Draft::command(Kind::GroupUpdate, &self.local, &self.remote, 0, update))
+        let draft = Draft::command(Kind::GroupUpdate, &self.local, &self.remote, 0, update);
+        self.with_list(self.to_members(draft))
     }
 
     pub(crate) fn handle_as_moderator(
@@ -245,6 +249,10 @@ impl Session {
         if changed.is_some() {
             self.commit_id += 1;
         }
+        self.number_list();
+        if self.numbers_lists() {
+            member.stay = Some(stream_of(incoming).map_or(Stay::Plain(self.commit_id), Stay::Numbered));
+        }
         member.subject = Some(sender.claims.subject.clone());
         member.online = true;
         member.joined = false;
@@ -264,7 +272,8 @@ impl Session {
             participants: self.all_members(),
             mls: welcome.map(|mls_content| pb::MlsPayload { commit_id: self.commit_id, mls_content }),
         });
-        active.direct = Some(Draft::command(Kind::GroupWelcome, &self.local, &incoming.source, 0, welcome));
+        let welcome = Draft::command(Kind::GroupWelcome, &self.local, &incoming.source, 0, welcome);
+        active.direct = Some(self.with_list(welcome));
         Ok(())
     }
 
@@ -293,7 +302,7 @@ impl Session {
         let reply = Command::LeaveReply(pb::LeaveReplyPayload {});
         let answer = Draft::command(Kind::LeaveReply, &self.local, &incoming.source, incoming.message_id, reply);
         self.answer(now, incoming, answer);
-        if self.roster.contains_key(&incoming.source) {
+        if self.roster.contains_key(&incoming.source) && !self.is_of_earlier_stay(incoming) {
             self.mark_offline(&incoming.source.clone());
             if self.is_group() {
                 self.tasks.push_back((None, Task::Remove { victim: incoming.source.clone(), left: true }));
@@ -331,7 +340,8 @@ impl Session {
                 }
                 active.begin(Stage::Leave, self.control_retries(), now.instant);
                 let leave = Command::LeaveRequest(pb::LeaveRequestPayload {});
-                active.direct = Some(Draft::command(Kind::LeaveRequest, &self.local, &victim, 0, leave));
+                let leave = Draft::command(Kind::LeaveRequest, &self.local, &victim, 0, leave);
+                active.direct = Some(self.with_number(leave));
                 self.active = Some(active);
                 self.ask(now);
             }

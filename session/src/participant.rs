@@ -8,6 +8,7 @@ use crate::exchange::{Exchange, Member, Stage, Task};
 use crate::integrity::Verified;
 use crate::message::{Draft, Incoming, Kind, LEAVING, Now};
 use crate::name::Name;
+use crate::roster::{About, Numbered, STREAM, Stay};
 use crate::session::{Event, Phase, Refused, Route, Session};
 
 /// Commits held until their predecessor comes.
@@ -29,7 +30,11 @@ impl Session {
         };
         let us = Member::new(self.local.clone(), self.direction.sends, self.direction.receives);
         let reply = Command::JoinReply(pb::JoinReplyPayload { key_package, participant: Some(us.to_wire()) });
-        let answer = Draft::command(Kind::JoinReply, &self.local, &incoming.source, incoming.message_id, reply);
+        let mut answer = Draft::command(Kind::JoinReply, &self.local, &incoming.source, incoming.message_id, reply);
+        if self.is_group() && self.mls.is_none() {
+            // A moderator that took us out unheard goes on with us from here.
+            answer = answer.with(STREAM, &self.send.upcoming().to_string());
+        }
         self.answer(now, incoming, answer);
         Ok(())
     }
@@ -39,8 +44,11 @@ impl Session {
         let draft = match exchange.task {
             Task::Leave => {
                 let leave = Command::LeaveRequest(pb::LeaveRequestPayload {});
-                Draft::command(Kind::LeaveRequest, &self.local, moderator, 0, leave).with(LEAVING, "TRUE")
+                let leave = Draft::command(Kind::LeaveRequest, &self.local, moderator, 0, leave);
+                self.with_stream(leave.with(LEAVING, "TRUE"))
             }
+            // To say that we are here brings the list.
+            _ if self.began.is_some() => Draft { destination: moderator.clone(), fanout: 1, ..self.state_draft(false) },
             _ => {
                 let Some(group) = &mut self.mls else { return Ok(false) };
                 let key_package = group.key_package(now.unix_s)?;
@@ -69,6 +77,12 @@ impl Session {
             Command::GroupUpdate(update) => self.handle_update(now, incoming, update),
             Command::RejoinReply(reply) => self.handle_rejoin_reply(now, incoming, reply),
             Command::LeaveRequest(_) => {
+                // One of an earlier stay has a number from before we came; before the welcome there is nothing to leave.
+                let number = Numbered::of(incoming).map(|numbered| numbered.number);
+                let invited = matches!(self.phase, Phase::Invited(_));
+                if number.is_some_and(|number| invited || number <= self.returned) {
+                    return Err(Refused::Unexpected);
+                }
                 let reply = Command::LeaveReply(pb::LeaveReplyPayload {});
                 let (to, id) = (&incoming.source, incoming.message_id);
                 self.answer(now, incoming, Draft::command(Kind::LeaveReply, &self.local, to, id, reply));
@@ -108,7 +122,12 @@ impl Session {
         incoming: &Incoming,
         welcome: &pb::GroupWelcomePayload,
     ) -> Result<(), Refused> {
+        let numbered = self.numbered_list(incoming, &welcome.participants);
         if !matches!(self.phase, Phase::Invited(_)) {
+            if let Some((number, listed)) = numbered.filter(|(number, _)| *number > self.commit_id) {
+                (self.returned, self.listed) = (number, number); // we were taken out and invited anew, unheard
+                self.take_numbered(number, listed, About::Welcome);
+            }
             // A repeated welcome, under a new id: our acknowledgement was lost.
             if !matches!(self.phase, Phase::Subscribing { .. }) {
                 self.acknowledge(now, incoming);
@@ -121,7 +140,20 @@ impl Session {
             self.commit_id = content.commit_id;
         }
         self.package = None;
-        self.set_roster(&welcome.participants, false);
+        match numbered {
+            Some((number, listed)) => {
+                let ours = Stay::Numbered(self.send.upcoming());
+                if !listed.iter().any(|member| member.name == self.local && member.stay == Some(ours)) {
+                    return Err(Refused::Unexpected); // a welcome to an earlier stay
+                }
+                (self.returned, self.listed) = (number, number);
+                self.take_numbered(number, listed, About::Welcome);
+            }
+            None => {
+                self.send.begin(1);
+                self.set_roster(&welcome.participants, false);
+            }
+        }
         if self.is_group() {
             self.subscribed = true;
             let until = now.instant + SUBSCRIBE_WAIT;
@@ -186,6 +218,10 @@ impl Session {
         }
         let who = update.participant.as_ref().and_then(Member::from_wire).ok_or(Refused::Unexpected)?;
         let about_us = who.name == self.local;
+        if let Some((number, listed)) = self.numbered_list(incoming, &update.participants) {
+            self.handle_numbered(now, incoming, update.op(), &who.name, number, listed);
+            return Ok(());
+        }
         let ours_again = about_us && update.op() == pb::GroupUpdateOp::Rejoin;
         if let (Some(group), Some(content), false) = (&mut self.mls, &update.mls, ours_again) {
             if content.commit_id <= self.commit_id {
@@ -217,6 +253,32 @@ impl Session {
         }
         self.take_early(now);
         Ok(())
+    }
+
+    /// A list in a group without encryption: complete, and of no use if it is not newer than ours.
+    fn handle_numbered(
+        &mut self,
+        now: Now,
+        incoming: &Incoming,
+        op: pb::GroupUpdateOp,
+        who: &Name,
+        number: u32,
+        listed: Vec<Member>,
+    ) {
+        self.acknowledge(now, incoming);
+        if number <= self.commit_id {
+            return;
+        }
+        let (about_us, removes) = (*who == self.local, op == pb::GroupUpdateOp::Remove);
+        if about_us && removes || !listed.iter().any(|member| member.name == self.local) {
+            return self.removed(now);
+        }
+        let about = match (about_us, removes) {
+            (true, _) => About::Return,
+            (false, true) => About::Gone(who),
+            (false, false) => About::Other(who),
+        };
+        self.take_numbered(number, listed, about);
     }
 
     /// We came back, and do not know yet who else is here: that comes in a message of its own.

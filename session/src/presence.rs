@@ -6,6 +6,7 @@ use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 use crate::exchange::{Member, Task};
 use crate::message::{Draft, Incoming, Kind, Now};
 use crate::name::Name;
+use crate::roster::Numbered;
 use crate::session::{
     Event, HEARTBEAT, MISSED_MAX, Phase, REINVITE_BEFORE_S, RENEW_BEFORE_S, RETRANSMISSIONS_MAX, Refused, Session,
     SessionKind,
@@ -30,12 +31,13 @@ impl Session {
         for member in silent {
             self.mark_offline(&member);
         }
-        if !self.roster.is_empty() && (!self.spoke || self.online().is_empty()) {
+        // Whoever missed a list hears of it by our heartbeats.
+        if !self.roster.is_empty() && (!self.spoke || self.online().is_empty() || self.numbers_lists()) {
             let epoch = self.epoch_word();
             let beat = Command::Heartbeat(pb::HeartbeatPayload { epoch });
             let id = self.ids.within(1, u32::MAX);
             let draft = Draft::command(Kind::Heartbeat, &self.local, &self.remote, id, beat);
-            let draft = self.to_members(draft);
+            let draft = self.with_number(self.to_members(draft));
             self.transmit(now, draft);
         }
         self.spoke = false;
@@ -120,11 +122,29 @@ impl Session {
         if !self.roster.contains_key(&incoming.source) {
             return Err(Refused::Stranger);
         }
+        if let Some(numbered) = Numbered::of(incoming)
+            && self.began.is_some()
+            && !self.is_moderator()
+        {
+            self.compare_number(now, incoming, numbered.number);
+            return Ok(());
+        }
         let behind = self.epoch().is_some_and(|ours| beat.epoch != u64::MAX && beat.epoch > ours);
         if behind && !self.is_moderator() && self.phase == Phase::Active {
             self.renew(now);
         }
         Ok(())
+    }
+
+    /// The moderator says the number of its list. When ours is the same old one as the last time, the update is not just on its
+    /// way.
+    fn compare_number(&mut self, now: Now, incoming: &Incoming, number: u32) {
+        let from_moderator = self.moderator.as_ref().is_some_and(|(name, _)| *name == incoming.source);
+        if !from_moderator || number <= self.commit_id || self.phase != Phase::Active {
+            self.behind = None;
+        } else if self.behind.replace(self.commit_id) == Some(self.commit_id) {
+            self.renew(now);
+        }
     }
 
     /// A member says that it goes, or that it is back.
@@ -135,7 +155,7 @@ impl Session {
         if who != incoming.source && !from_moderator {
             return Err(Refused::NotModerator);
         }
-        if !self.roster.contains_key(&who) {
+        if !self.roster.contains_key(&who) || self.is_of_earlier_stay(incoming) {
             return Err(Refused::Stranger);
         }
         let ack = (Kind::GroupAck, Command::GroupAck(pb::GroupAckPayload {}));
@@ -155,7 +175,10 @@ impl Session {
         // With encryption the epoch tells a member that it missed something; without, the moderator has to.
         let back = update.new_state() == pb::ParticipantState::Online;
         if back && self.mls.is_none() && self.is_group() && self.is_moderator() {
-            self.tasks.push_back((None, Task::Announce { member: who }));
+            let waits = |task: &Task| matches!(task, Task::Announce { member } if *member == who);
+            if !self.tasks.iter().any(|(_, task)| waits(task)) {
+                self.tasks.push_back((None, Task::Announce { member: who }));
+            }
         }
         Ok(())
     }
@@ -184,7 +207,8 @@ impl Session {
             epoch: self.epoch_word(),
         };
         let command = Command::UpdateParticipantState(update);
-        self.to_members(Draft::command(Kind::UpdateParticipantState, &self.local, &self.remote, 0, command))
+        let draft = Draft::command(Kind::UpdateParticipantState, &self.local, &self.remote, 0, command);
+        self.with_stream(self.to_members(draft))
     }
 
     /// We said goodbye for now, and this is nothing we answered before that.

@@ -129,6 +129,11 @@ impl SendWindow {
         self.stored.len() < SEND_WINDOW || self.stored.front().is_none_or(|oldest| oldest.due.is_none())
     }
 
+    /// The stream begins with that id.
+    pub(crate) fn begin(&mut self, first: u32) {
+        self.next = first % SEQUENCED;
+    }
+
     /// The id the next sequenced message will have.
     pub(crate) fn upcoming(&self) -> u32 {
         self.next
@@ -202,6 +207,17 @@ impl SendWindow {
         let ids: Vec<u32> = self.stored.iter().filter(|stored| stored.due.is_some()).map(|stored| stored.id).collect();
         for id in ids {
             self.settle(id, who, Outcome::Gone);
+        }
+    }
+
+    /// What was said before that id counts for nobody any more.
+    pub(crate) fn gone_before(&mut self, first: u32) {
+        let waiting = self.stored.iter().filter(|stored| stored.due.is_some() && stored.id < SEQUENCED);
+        let before = waiting.filter(|stored| ReceiveWindow::ahead(first, stored.id).is_none());
+        let before: Vec<(u32, Vec<Name>)> =
+            before.map(|stored| (stored.id, stored.waiting.iter().cloned().collect())).collect();
+        for (id, waiting) in before {
+            waiting.iter().for_each(|who| self.settle(id, who, Outcome::Gone));
         }
     }
 

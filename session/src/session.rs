@@ -25,6 +25,7 @@ use crate::mls;
 use crate::name::Name;
 use crate::random::Ids;
 use crate::reliable::{ReceiveWindow, Retries, SendWindow};
+use crate::roster::Stay;
 
 /// Control messages of sessions that are not reliable are retried like this.
 pub const CONTROL_RETRIES: Retries = Retries { interval: Duration::from_secs(1), max: 10 };
@@ -87,7 +88,7 @@ pub(crate) enum Refused {
     TooOften,
     #[error("too far ahead")]
     TooFar,
-    #[error("from before we came into its stream")]
+    #[error("from before we came into its stream, or of another one")]
     BeforeUs,
     #[error(transparent)]
     Integrity(#[from] IntegrityError),
@@ -116,8 +117,15 @@ pub struct Session {
     pub(crate) phase: Phase,
     pub(crate) roster: BTreeMap<Name, Member>,
     pub(crate) mls: Option<mls::Group>,
+    /// The last commit, or the number of the last list in a group without encryption whose moderator numbers them.
     pub(crate) commit_id: u32,
-    /// The commit that brought us back last, in groups.
+    /// Where our stream of this stay begins, in a group whose lists are numbered.
+    pub(crate) began: Option<u32>,
+    /// In what stay, and how far, we heard members when we were here before.
+    pub(crate) former: BTreeMap<Name, (Stay, u32)>,
+    /// We were behind the moderator's list when it said its number last: behind it with this one.
+    pub(crate) behind: Option<u32>,
+    /// The commit that brought us in or back last, in groups.
     pub(crate) returned: u32,
     /// The commit of our return whose list of members we have: one before `returned` means that ours is old.
     pub(crate) listed: u32,
@@ -181,6 +189,8 @@ impl Session {
             SessionKind::Group => pb::SessionType::Multicast,
         };
         let (id, kind) = (new.session_id, new.config.kind);
+        // Where we moderate a group without encryption, lists are numbered; our own stream lasts as long as the group.
+        let began = (kind == SessionKind::Group && mls.is_none() && new.moderator.is_none()).then_some(1);
         let span = tracing::info_span!(parent: None, "session", id, ?kind, local = %new.local, remote = %new.remote);
         Ok(Self {
             span,
@@ -196,6 +206,9 @@ impl Session {
             roster: BTreeMap::new(),
             mls,
             commit_id: 0,
+            began,
+            former: BTreeMap::new(),
+            behind: None,
             returned: 0,
             listed: 0,
             early: BTreeMap::new(),

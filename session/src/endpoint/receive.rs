@@ -164,6 +164,7 @@ impl Endpoint {
             SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
         let number = incoming.session_id;
         let id = self.new_id(number);
+        let former = self.latest(number).and_then(|before| self.sessions.get(&before));
         let mut session = Session::new(
             New {
                 credentials: self.credentials.clone(),
@@ -180,6 +181,7 @@ impl Endpoint {
             },
             now,
         )?;
+        session.enter(former);
         session.reply_to_join(now, incoming)?;
         self.sessions.insert(id, session);
         self.unannounced.insert(id);

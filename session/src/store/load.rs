@@ -15,6 +15,7 @@ use crate::message::{Credentials, Draft, Kind, Now, Received};
 use crate::name::Name;
 use crate::participant::SUBSCRIBE_WAIT;
 use crate::reliable::{Outcome, PublishId, ReceiveWindow, Retries, SendWindow, Stored};
+use crate::roster::Stay;
 use crate::session::{Direction, Item, LINGER, New, Phase, Session, SessionConfig, SessionKind, WELCOME_WAIT};
 
 /// A session as it comes out of a store.
@@ -93,6 +94,8 @@ impl SessionParts {
                 from_start: member.from_start,
                 came_in: member.came_in,
                 since: member.since.unwrap_or(known.since),
+                stay: member.stream.map(Stay::Numbered).or(member.came_by.map(Stay::Plain)),
+                heard_to: member.heard_to,
                 ..known
             };
             session.roster.insert(known.name.clone(), known);
@@ -106,6 +109,7 @@ impl SessionParts {
         }
         session.commit_id = head.commit_id;
         (session.returned, session.listed) = (head.returned, head.listed);
+        session.began = head.began;
         session.package = head.package;
         session.commands = head.commands;
         session.publishes = head.publishes;

@@ -111,6 +111,8 @@ pub(crate) struct Session {
     pub(crate) returned: u32,
     #[prost(uint32, tag = "28")]
     pub(crate) listed: u32,
+    #[prost(uint32, optional, tag = "29")]
+    pub(crate) began: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -144,6 +146,14 @@ pub(crate) struct Member {
     /// Not in stores of before: 1 then.
     #[prost(uint32, optional, tag = "6")]
     pub(crate) since: Option<u32>,
+    /// The stay of a member whose ids are apart from those of its other stays.
+    #[prost(uint32, optional, tag = "7")]
+    pub(crate) stream: Option<u32>,
+    /// The stay of another, by the list that brought it.
+    #[prost(uint32, optional, tag = "8")]
+    pub(crate) came_by: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub(crate) heard_to: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -15,6 +15,7 @@ use crate::exchange::{CommandId, Exchange, Stage, Task};
 use crate::message::{Draft, Received};
 use crate::name::Name;
 use crate::reliable::{Outcome, ReceiveWindow, Stored};
+use crate::roster::Stay;
 use crate::session::{Item, Phase, Session};
 
 /// The session's own record.
@@ -166,11 +167,15 @@ fn head(session: &Session, unannounced: bool) -> record::Session {
                 from_start: member.from_start,
                 came_in: member.came_in,
                 since: Some(member.since),
+                stream: member.stay.and_then(|stay| if let Stay::Numbered(first) = stay { Some(first) } else { None }),
+                came_by: member.stay.and_then(|stay| if let Stay::Plain(list) = stay { Some(list) } else { None }),
+                heard_to: member.heard_to,
             })
             .collect(),
         commit_id: session.commit_id,
         returned: session.returned,
         listed: session.listed,
+        began: session.began,
         early: session
             .early
             .iter()
