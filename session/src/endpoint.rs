@@ -81,6 +81,8 @@ pub struct Counters {
 struct Subscription {
     id: u64,
     acked: bool,
+    /// The node routed it to us once: a refusal after that is asked about again, one before is final.
+    routed: bool,
     due: Instant,
     /// Carries our token: our own names do, channels do not.
     own: bool,
@@ -156,15 +158,17 @@ impl Endpoint {
     /// Begins a session with a peer, or founds a group on a channel. For two parties [`Event::Established`] tells when
     /// the peer is in, [`Event::Closed`] that it did not come; a group is ready at once.
     ///
+    /// Retries outside 10 ms to an hour, or beyond 10 000, are brought inside, as peers would.
+    ///
     /// Errors: an identity without key, too many sessions.
     pub fn create_session(
         &mut self,
         now: Now,
-        config: SessionConfig,
+        mut config: SessionConfig,
         destination: &Name,
     ) -> Result<SessionId, SessionError> {
         if self.sessions.len() >= SESSIONS_MAX {
-            return Err(SessionError::TooManyCommands(self.sessions.len()));
+            return Err(SessionError::TooManySessions(self.sessions.len()));
         }
         // Without a key no control message can be signed, and every peer would refuse them one by one.
         self.credentials.provider.signing_key().ok_or(IdentityError::NoKey)?;
@@ -174,6 +178,7 @@ impl Endpoint {
                 break self.new_id(number);
             }
         };
+        config.reliable = config.reliable.map(receive::bounded);
         let kind = config.kind;
         let (remote, control, phase) = match kind {
             SessionKind::PointToPoint => (destination.clone(), None, Phase::Opening),

@@ -52,7 +52,7 @@ pub enum IdentityError {
         since_s: u64,
     },
     /// The MAC or signature is wrong: another secret or another key.
-    #[error("identity token was not made with our secret or a key we trust")]
+    #[error("identity token was not made with our secret or a key we trust: both sides need the same")]
     WrongSecret,
     /// Audience or issuer are not ours.
     #[error("identity token is not for us: {0}")]
@@ -146,7 +146,7 @@ pub enum SessionError {
     #[error("session closed")]
     Closed,
     /// The session is closing and takes nothing more.
-    #[error("session is draining: no further publishes")]
+    #[error("session is closing: no further publishes")]
     Draining,
     /// Only the moderator may do this.
     #[error("only the moderator may {0}")]
@@ -162,7 +162,7 @@ pub enum SessionError {
     NotMember(Name),
     /// An invite, or the opening of a session, got no answer.
     #[error(
-        "failed to add participant to session: {name} did not answer {stage} within {waited:?}; is it running and subscribed?"
+        "failed to add participant to session: {name} did not answer {stage} within {waited:?}; is it running, subscribed, and does it trust our identity (same secret, clocks that agree)?"
     )]
     NoAnswer {
         /// Who was asked.
@@ -187,10 +187,13 @@ pub enum SessionError {
         in_flight: usize,
     },
     /// Too many commands wait already.
-    #[error("{0} membership changes are queued already")]
+    #[error("{0} membership changes are queued already; wait for one")]
     TooManyCommands(usize),
+    /// Too many sessions are open.
+    #[error("the application has {0} sessions already; close some")]
+    TooManySessions(usize),
     /// Larger than any node takes.
-    #[error("message of {octets} octets, the path takes {limit}")]
+    #[error("message of {octets} octets, to be sent in pieces: the path takes {limit}")]
     TooLarge {
         /// Octets of the whole message.
         octets: usize,
@@ -198,24 +201,50 @@ pub enum SessionError {
         limit: usize,
     },
     /// This app does not send (its direction says so).
-    #[error("this application was created without the right to send")]
+    #[error("this application only receives: its direction says so")]
     ReceiveOnly,
     /// We were removed by the moderator, or it closed the session.
     #[error("removed from the session by its moderator")]
     Removed,
     /// The peer is offline.
-    #[error("nobody is online to receive")]
+    #[error("nobody is online to receive; wait for Event::Online or Event::Joined")]
     NobodyOnline,
     /// A state change is already on its way.
     #[error("status change in progress")]
     StatusChangeInProgress,
     /// The connection was lost, and the attempts that were allowed to open it again are used up.
-    #[error("no connection to {endpoint} after {attempts} attempts")]
+    #[error("no connection to {endpoint} after {attempts} attempts, the last of which failed so: {why}")]
     NodeGone {
         /// Where.
         endpoint: String,
         /// How often was tried.
         attempts: u32,
+        /// What went wrong at last.
+        why: String,
+    },
+    /// The node will not have us, and coming again is pointless.
+    #[error("the node at {endpoint} does not let us in: {why}")]
+    NodeRefuses {
+        /// Where.
+        endpoint: String,
+        /// Its reason.
+        why: String,
+    },
+    /// The connection took no message for long: it is lost, or the node does not keep up. Nothing was published.
+    #[error("nothing left for the node within {waited:?}: the connection is {}; the message was not published, try again later", if *connected { "full" } else { "lost" })]
+    NotTaken {
+        /// How long was waited.
+        waited: Duration,
+        /// Whether there is a connection.
+        connected: bool,
+    },
+    /// The node does not route the session's channel to us.
+    #[error("the node refused to subscribe channel {name}: {why}")]
+    NotRouted {
+        /// The channel.
+        name: Name,
+        /// The node's reason.
+        why: String,
     },
     /// What has to be kept cannot be written: nothing more is sent.
     #[error(transparent)]

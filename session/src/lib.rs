@@ -25,7 +25,7 @@ pub mod testing;
 
 pub use data::{MESSAGE_OCTETS_MAX, Publish};
 pub use drive::{
-    App, AppBuilder, Backoff, ConnectConfig, ConnectError, Keepalive, Publication, ReceiveError, Reconnect,
+    App, AppBuilder, Backoff, ConnectConfig, ConnectError, GrpcStatus, Keepalive, Publication, ReceiveError, Reconnect,
     SessionHandle, TlsConfig, TlsVersion,
 };
 pub use endpoint::{AppEvent, Endpoint, SessionId};

@@ -382,10 +382,17 @@ impl Session {
         let unanswered = active.direct.take();
         match (&active.task, unanswered) {
             (Task::Invite { .. }, Some(draft)) => {
-                let error = SessionError::NoAnswer {
-                    name: draft.destination.clone(),
-                    stage: active.stage.question(),
-                    waited: self.control_retries().give_up_after(),
+                let name = draft.destination.clone();
+                let disbelieved = self.disbelieved.take().filter(|(source, _)| source.same_service(&name));
+                let error = match disbelieved {
+                    Some((_, why)) => {
+                        SessionError::Refused { name, why: format!("its answer is not to be believed: {why}") }
+                    }
+                    None => SessionError::NoAnswer {
+                        name,
+                        stage: active.stage.question(),
+                        waited: self.control_retries().give_up_after(),
+                    },
                 };
                 self.fail_invite(&active, error, now);
             }

@@ -150,6 +150,8 @@ pub struct Session {
     /// Retransmissions that may still be served before the next tick.
     pub(crate) retransmissions: u32,
     pub(crate) starved: bool,
+    /// Why an answer to our invitations was not believed, for the error if no other comes.
+    pub(crate) disbelieved: Option<(Name, String)>,
     /// Items taken out of the inbox so far.
     pub(crate) read: u64,
     pub(crate) inbox: VecDeque<Item>,
@@ -226,6 +228,7 @@ impl Session {
             spoke: false,
             retransmissions: RETRANSMISSIONS_MAX,
             starved: false,
+            disbelieved: None,
             read: 0,
             inbox: VecDeque::new(),
             out: VecDeque::new(),

@@ -421,8 +421,15 @@ async fn given_up_after_the_attempts_allowed() {
     let endpoint = node.url();
     node.stop().await;
     let why = tokio::time::timeout(PATIENCE, group.closed()).await.unwrap();
-    assert_eq!(why, SessionError::NodeGone { endpoint, attempts: 2 });
-    assert!(matches!(alice.listen().await.err(), Some(ConnectError::ShutDown)));
+    let SessionError::NodeGone { endpoint: told, attempts: 2, why } = why else { panic!("{why}") };
+    assert!(told == endpoint && why.contains("is the node running there?"), "{told}: {why}");
+    // Whoever wants something new is told as well, and does not wait for what cannot come.
+    assert!(matches!(alice.listen().await, Err(ConnectError::GivenUp { .. })));
+    assert!(matches!(alice.subscribe(&"acme/ns/more".parse().unwrap()).await, Err(ConnectError::GivenUp { .. })));
+    let bob = "acme/ns/bob".parse().unwrap();
+    let late = alice.create_session(SessionConfig::point_to_point(), &bob);
+    let late = tokio::time::timeout(PATIENCE, late).await.expect("no hang");
+    assert!(matches!(late, Err(SessionError::NodeGone { .. })));
 }
 
 /// A runtime that is dropped in the middle of publishing, again and again: the peer hears everything that was confirmed, in
@@ -438,18 +445,20 @@ async fn killed_while_publishing() {
         let url = url.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let work = async {
+            let begin = async {
                 let builder = App::with_secret("acme/ns/alice", SECRET).unwrap();
                 let builder = builder.store(&path, StoreKey::new([5; 32])).unwrap();
                 let alice = builder.connect(ConnectConfig::new(&url)).await.unwrap();
-                let session = match alice.resumed().pop() {
+                match alice.resumed().pop() {
                     Some(session) => session,
                     None => {
                         assert_eq!(round, 0, "the session is there again");
                         let config = SessionConfig::point_to_point().with_retries(Duration::from_millis(200), 100);
                         alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.unwrap()
                     }
-                };
+                }
+            };
+            let publish = |session: SessionHandle| async move {
                 for n in round * 100_000.. {
                     let publication = session.publish(n.to_be_bytes().to_vec()).await.unwrap();
                     if n % 3 == 0 && publication.delivered().await.unwrap().is_complete() {
@@ -457,9 +466,14 @@ async fn killed_while_publishing() {
                     }
                 }
             };
-            // The time a life lasts; the first has to be long enough for the session to begin.
-            let limit = Duration::from_millis(if round == 0 { 1500 } else { 60 + u64::from(round * 37 % 100) });
-            let _ = runtime.block_on(async { tokio::time::timeout(limit, work).await });
+            // Every fourth life may end before its session is back; the others publish for a while, however busy the machine is.
+            let limit = Duration::from_millis(60 + u64::from(round * 37 % 100));
+            runtime.block_on(async {
+                let early = if round % 4 == 3 { limit } else { PATIENCE };
+                if let Ok(session) = tokio::time::timeout(early, begin).await {
+                    let _ = tokio::time::timeout(limit, publish(session)).await;
+                }
+            });
         })
     };
     let reader = tokio::spawn(async move {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::handle::SessionHandle;
@@ -25,6 +25,10 @@ use crate::store::{Store, StoreError, StoreKey};
 
 /// How long the node may take to acknowledge a subscription.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
+/// The longest shut-down: what waits is flushed, the writer ends, the node ends its side.
+const SHUT_DOWN_WAIT: Duration = Duration::from_secs(8);
+const _: () =
+    assert!(SHUT_DOWN_WAIT.as_secs() > driver::FLUSH_WAIT.as_secs() + 2, "the driver ends before we stop waiting");
 /// Sessions others brought us into, not yet listened for.
 pub(super) const ARRIVALS_MAX: usize = 1024;
 /// Octets handed to the connection at once.
@@ -40,7 +44,7 @@ pub(super) struct Slot {
     pub(super) established: Option<oneshot::Sender<Result<(), SessionError>>>,
     pub(super) commands: HashMap<CommandId, oneshot::Sender<Result<(), SessionError>>>,
     /// Who waits for the outcome, and the span that ends with it.
-    pub(super) publishes: HashMap<PublishId, (oneshot::Sender<Delivery>, tracing::Span)>,
+    pub(super) publishes: HashMap<PublishId, (oneshot::Sender<Result<Delivery, SessionError>>, tracing::Span)>,
     pub(super) changed: Arc<Notify>,
     pub(super) closed: Option<SessionError>,
     /// What was not read when the session ended.
@@ -73,8 +77,8 @@ pub(super) struct State {
     pub(super) subscribing: HashMap<Name, Vec<oneshot::Sender<Result<(), String>>>>,
     pub(super) stopped: bool,
     pub(super) connected: bool,
-    /// The driver is gone, and the store is closed.
-    pub(super) ended: bool,
+    /// The driver is gone, and why; the store is closed.
+    pub(super) ended: Option<SessionError>,
 }
 
 impl State {
@@ -82,6 +86,22 @@ impl State {
     pub(super) fn open(&self, id: SessionId) -> Result<(), SessionError> {
         let closed = self.slots.get(&id).map_or(Some(SessionError::Closed), |slot| slot.closed.clone());
         closed.map_or(Ok(()), Err)
+    }
+
+    /// Whether anything new can begin: not when the application ended, or is about to.
+    fn running(&self) -> Result<(), SessionError> {
+        if !self.stopped {
+            return Ok(());
+        }
+        Err(self.ended.clone().unwrap_or(SessionError::Closed))
+    }
+
+    /// How the application ended, for those who wait for something new.
+    fn end(&self) -> ConnectError {
+        match &self.ended {
+            None | Some(SessionError::Closed) => ConnectError::ShutDown,
+            Some(why) => ConnectError::GivenUp { why: why.to_string() },
+        }
     }
 }
 
@@ -94,6 +114,8 @@ pub(super) struct Shared {
     pub(super) arrived: Notify,
     /// The connection took messages.
     pub(super) drained: Notify,
+    /// The driver is gone.
+    pub(super) gone: Notify,
     clock: Clock,
 }
 
@@ -130,10 +152,16 @@ impl Drop for Alive {
     }
 }
 
-/// A program that holds a name: cheap to clone, usable from any task.
+/// A program that holds a name: cheap to clone, usable from any task. The connection goes with the last clone and session.
 #[derive(Clone)]
 pub struct App {
     alive: Arc<Alive>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("name", &self.name()).finish_non_exhaustive()
+    }
 }
 
 /// What an application is to be, before it is connected.
@@ -144,6 +172,13 @@ pub struct AppBuilder {
     secret: Option<Zeroizing<String>>,
     direction: Direction,
     store: Option<Store>,
+}
+
+impl std::fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Credentials and secret are nobody's business.
+        f.debug_struct("AppBuilder").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl AppBuilder {
@@ -196,12 +231,18 @@ impl AppBuilder {
 
     /// Connects to a node and subscribes the application's name there.
     ///
-    /// Errors: see [`ConnectError`]; later losses of the connection are healed in the background.
+    /// Each step (name look-up and TCP, TLS, HTTP/2, stream, link) may take [`ConnectConfig::step_timeout`], the subscription
+    /// 10 s. Tried once: later losses of the connection are healed in the background, the first failure is told at once.
+    /// A call that is dropped leaves nothing behind.
+    ///
+    /// Errors: see [`ConnectError`]; [`ConnectError::Identity`] when our identity makes no token.
     pub async fn connect(self, config: ConnectConfig) -> Result<App, ConnectError> {
         let link_id = config.link_id.clone().map_or_else(random::uuid, Ok)?;
         let identity = Identity { link_id, node_id: format!("app-{}", random::uuid()?) };
         let clock = Clock;
         let mut endpoint = self.endpoint(clock.now())?;
+        // Every message carries a token: without one there is nothing to connect for.
+        self.credentials.provider.token(clock.now().unix_s)?;
         let connection = link::connect(&config, &identity).await?;
         let resumed: Vec<SessionId> = endpoint.sessions().collect();
         let mut slots = BTreeMap::new();
@@ -221,13 +262,14 @@ impl AppBuilder {
             subscribing: HashMap::new(),
             stopped: false,
             connected: false,
-            ended: false,
+            ended: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             wake: Notify::new(),
             arrived: Notify::new(),
             drained: Notify::new(),
+            gone: Notify::new(),
             clock,
         });
         tokio::spawn(driver::drive(shared.clone(), config, identity, connection, self.store));
@@ -238,7 +280,10 @@ impl AppBuilder {
 }
 
 impl App {
-    /// An application with an identity of its own, made with a secret that all members share.
+    /// An application with an identity of its own, made with a secret that all members share (at least 32 octets).
+    ///
+    /// Errors: [`ConnectError::Name`], [`ConnectError::Identity`] when the secret is too short.
+    #[doc(alias = "create_app_with_secret")]
     pub fn with_secret(name: &str, secret: &str) -> Result<AppBuilder, ConnectError> {
         let name: Name = name.parse()?;
         let identity = SharedSecret::new(&name.to_string(), secret)?;
@@ -256,8 +301,9 @@ impl App {
         &self.alive.0
     }
 
-    /// Our full name.
+    /// Our full name: what we were called, with the id that our identity derives.
     #[must_use]
+    #[doc(alias = "id")]
     pub fn name(&self) -> Name {
         self.shared().lock().endpoint.name().clone()
     }
@@ -268,11 +314,17 @@ impl App {
         self.shared().lock().connected
     }
 
-    /// Listens on one more service name.
+    /// Listens on one more service name (our own is subscribed by [`AppBuilder::connect`]). Once is enough: after a reconnect
+    /// all names are subscribed again.
+    ///
+    /// Dropped, or timed out after 10 s, it goes on in the background, as [`App::unsubscribe`] undoes.
+    ///
+    /// Errors: [`ConnectError::NotSubscribed`] with the node's reason, [`ConnectError::TimedOut`], the end of the application.
     pub async fn subscribe(&self, name: &Name) -> Result<(), ConnectError> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.shared().lock();
+            state.running().map_err(|_| state.end())?;
             let now = self.shared().now();
             let full = name.with_id(state.endpoint.name().id());
             state.subscribing.entry(full).or_default().push(sender);
@@ -281,27 +333,39 @@ impl App {
         self.shared().wake.notify_one();
         match timeout(SUBSCRIBE_WAIT, receiver).await {
             Err(_) => Err(ConnectError::TimedOut { step: "subscribing", waited: SUBSCRIBE_WAIT }),
-            Ok(Err(_)) => Err(ConnectError::ShutDown),
+            Ok(Err(_)) => Err(self.shared().lock().end()),
             Ok(Ok(Err(why))) => Err(ConnectError::NotSubscribed { name: name.to_string(), why }),
             Ok(Ok(Ok(()))) => Ok(()),
         }
     }
 
-    /// Listens on a service name no more.
+    /// Listens on a service name no more; unknown names change nothing.
     pub fn unsubscribe(&self, name: &Name) {
         let now = self.shared().now();
         self.shared().lock().endpoint.unsubscribe(now, name);
         self.shared().wake.notify_one();
     }
 
-    /// There is one connection, and everything goes there: kept for programs that are used to call it.
+    /// An application has one connection, and everything goes there: this changes nothing, and is here for programs that are
+    /// used to call it.
+    #[doc(alias = "remove_route")]
     pub fn set_route(&self, name: &Name) {
         tracing::trace!(%name, "one connection: it is the route");
     }
 
+    /// The one connection is the default gateway already: changes nothing, like [`App::set_route`].
+    #[doc(alias = "clear_default_gateway")]
+    pub fn set_default_gateway(&self) {
+        tracing::trace!("one connection: it is the gateway");
+    }
+
     /// Begins a session: with a peer (returns when it is in), or founds a group (returns at once).
     ///
-    /// Errors: [`SessionError::NoAnswer`] when nobody of that name answers.
+    /// Three stages look for the peer, ask it in and welcome it; each takes at most the time that the session's retries last
+    /// (six seconds by default; eleven in unreliable sessions). Dropped in between, the session is closed.
+    ///
+    /// Errors: [`SessionError::NoAnswer`] when nobody of that name answers, [`SessionError::Refused`] when its answer cannot be
+    /// believed, [`SessionError::Identity`] for an identity that cannot sign, the end of the application.
     pub async fn create_session(
         &self,
         config: SessionConfig,
@@ -311,6 +375,7 @@ impl App {
         let (sender, receiver) = oneshot::channel();
         let handle = {
             let mut state = self.shared().lock();
+            state.running()?;
             let now = self.shared().now();
             let id = state.endpoint.create_session(now, config, destination)?;
             let mut slot = Slot::new();
@@ -325,9 +390,10 @@ impl App {
         Ok(handle)
     }
 
-    /// The next session somebody brings us into.
+    /// The next session somebody brings us into. Waits without limit; at most 1024 wait for us.
     ///
-    /// Cancel-safe. Errors: the application was shut down.
+    /// Cancel-safe: no session is lost. Errors: the end of the application.
+    #[doc(alias = "listen_for_session")]
     pub async fn listen(&self) -> Result<SessionHandle, ConnectError> {
         loop {
             let arrived = self.shared().arrived.notified();
@@ -341,7 +407,7 @@ impl App {
                     }
                 }
                 if state.stopped {
-                    return Err(ConnectError::ShutDown);
+                    return Err(state.end());
                 }
             }
             arrived.await;
@@ -351,6 +417,7 @@ impl App {
     /// The sessions that came out of the store, once. What became of messages that were on their way when the application
     /// went is told by [`SessionHandle::event`].
     #[must_use]
+    #[doc(alias = "restore_sessions")]
     pub fn resumed(&self) -> Vec<SessionHandle> {
         let mut state = self.shared().lock();
         let ids = std::mem::take(&mut state.resumed);
@@ -365,19 +432,27 @@ impl App {
         SessionHandle::new(self.alive.clone(), id, changed.unwrap_or_default(), state)
     }
 
-    /// Ends everything: what waits to be sent is sent, then the connection goes. Sessions are not closed at the peers: with a
-    /// store, they go on when the application is back.
+    /// Ends everything, for all clones: what waits to be sent is sent, the node is told, then the connection goes. Sessions are
+    /// not closed at the peers ([`SessionHandle::close`] does that): with a store, they go on when the application is back.
+    ///
+    /// Takes at most 8 s, and that only when the node takes nothing any more. Dropped in between, it goes on in the background.
     pub async fn shut_down(self) {
         let shared = self.shared().clone();
         drop(self);
         shared.lock().stopped = true;
         shared.wake.notify_one();
         shared.arrived.notify_waiters();
-        let flushed = async {
-            while !shared.lock().ended {
-                sleep(Duration::from_millis(5)).await;
+        let ended = async {
+            loop {
+                let gone = shared.gone.notified();
+                tokio::pin!(gone);
+                gone.as_mut().enable();
+                if shared.lock().ended.is_some() {
+                    return;
+                }
+                gone.await;
             }
         };
-        let _ = timeout(Duration::from_secs(1), flushed).await;
+        let _ = timeout(SHUT_DOWN_WAIT, ended).await;
     }
 }

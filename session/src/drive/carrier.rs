@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{ConnectConfig, ConnectError};
+use super::{ConnectConfig, ConnectError, GrpcStatus, tls};
 use crate::data::MESSAGE_OCTETS_MAX;
 
 /// Octets per gRPC message before the message itself: a flag, and its length.
@@ -40,13 +40,27 @@ pub(super) enum Sender {
 
 #[allow(clippy::needless_pass_by_value)] // as map_err gives it
 pub(super) fn http_error(error: h2::Error) -> ConnectError {
-    ConnectError::Http(error.to_string())
+    // Once a client has shaken hands, TLS 1.3 tells it only here that its certificate is wanted.
+    let text = error.to_string();
+    match error.reason() {
+        _ if text.contains("received fatal alert") => ConnectError::Tls(tls::advised(&text)),
+        Some(reason) if error.is_reset() && error.is_remote() => {
+            ConnectError::Http(format!("the node reset the stream: {reason:?}"))
+        }
+        Some(reason) if error.is_go_away() && error.is_remote() => {
+            ConnectError::Http(format!("the node closed the connection: {reason:?}"))
+        }
+        _ => ConnectError::Http(format!("HTTP/2: {text}")),
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // as map_err gives it
 fn web_error(error: tungstenite::Error) -> ConnectError {
     match error {
         tungstenite::Error::Http(response) => ConnectError::Refused { status: response.status().as_u16() },
+        error if error.to_string().contains("received fatal alert") => {
+            ConnectError::Tls(tls::advised(&error.to_string()))
+        }
         error => ConnectError::Http(format!("WebSocket: {error}")),
     }
 }
@@ -58,6 +72,8 @@ impl Receiver {
     }
 
     /// The next message's octets; `None` at the end. Cancel-safe: what was read is kept in `self`.
+    ///
+    /// Errors: [`ConnectError::Status`] when the node gave a reason with the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
         match self {
             Self::Grpc { stream, deframer, chunk } => next_of_grpc(stream, deframer, chunk).await,
@@ -81,7 +97,7 @@ async fn next_of_grpc(
 ) -> Result<Option<Vec<u8>>, ConnectError> {
     loop {
         let mut input = &chunk[..];
-        let item = deframer.next(&mut input).map_err(|error| ConnectError::Http(error.to_string()))?;
+        let item = deframer.next(&mut input).map_err(|error| ConnectError::Http(format!("gRPC: {error}")))?;
         let message = match item {
             Some(Item::Message(message)) => Some(message.to_vec()),
             Some(Item::Oversize { length }) => {
@@ -106,7 +122,13 @@ async fn next_of_grpc(
             }
             Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => return Ok(None),
             Some(Err(error)) => return Err(http_error(error)),
-            None => return Ok(None),
+            None => {
+                let trailers = stream.trailers().await.map_err(http_error)?;
+                return trailers
+                    .as_ref()
+                    .and_then(GrpcStatus::read)
+                    .map_or(Ok(None), |why| Err(ConnectError::Status(why)));
+            }
         }
     }
 }

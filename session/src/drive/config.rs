@@ -24,7 +24,8 @@ pub struct ConnectConfig {
     pub step_timeout: Duration,
     /// How a lost connection is opened again.
     pub reconnect: Reconnect,
-    /// Probes of an idle connection; none by default.
+    /// Probes of the connection, so that a node or path that fell silent is noticed: by default every 20 s, with 10 s for the
+    /// answer. A client entry without `keepalive` has none.
     pub keepalive: Option<Keepalive>,
     /// For `https://` and `wss://`: whom to trust, who we are.
     pub tls: TlsConfig,
@@ -35,7 +36,7 @@ pub struct ConnectConfig {
 /// How long to wait before each attempt to connect again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconnect {
-    /// Twice as long each time, without end.
+    /// Twice as long each time, without end; between half of it and all, so that not everybody comes back at once.
     Doubling {
         /// Before the first.
         min: Duration,
@@ -57,11 +58,20 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { tcp: Duration::from_secs(60), http2: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+    }
+}
+
 impl Reconnect {
     /// The wait before attempt `n` (counted from 1); `None` when no more is to be made. `jitter` is in `0..1`.
     pub(super) fn delay(&self, n: u32, jitter: f64) -> Option<Duration> {
         match self {
-            Self::Doubling { min, max } => Some(min.saturating_mul(1 << (n - 1).min(20)).min(*max)),
+            Self::Doubling { min, max } => {
+                let whole = min.saturating_mul(1 << (n - 1).min(20)).min(*max);
+                Some(whole.mul_f64(0.5 + jitter / 2.0))
+            }
             Self::Configured(backoff) => backoff.delay(n, jitter),
         }
     }
@@ -89,7 +99,7 @@ impl ConnectConfig {
             require_header_mac: true,
             step_timeout: Duration::from_secs(5),
             reconnect: Reconnect::Doubling { min: Duration::from_millis(100), max: Duration::from_secs(5) },
-            keepalive: None,
+            keepalive: Some(Keepalive::default()),
             tls: TlsConfig::default(),
             headers: Vec::new(),
         }
@@ -242,6 +252,11 @@ metadata: { anything: [1, 2] }
         assert_eq!(config.tls.version, Some(super::super::TlsVersion::Tls13));
         let waits = [1, 1000].map(|n| config.reconnect.delay(n, 0.0));
         assert_eq!(waits, [Some(Duration::from_secs(2)); 2]);
+        let ours = ConnectConfig::new("http://node:1");
+        assert!(ours.keepalive.is_some(), "in code a silent node is noticed");
+        let waits =
+            [(1, 0.0), (1, 1.0), (3, 0.5), (50, 1.0)].map(|(n, jitter)| ours.reconnect.delay(n, jitter).unwrap());
+        assert_eq!(waits.map(|wait| wait.as_millis()), [50, 100, 300, 5000]);
         let web =
             parse("{endpoint: 'wss://node:443', origin: 'https://front:8443/x', headers: {Host: a, b: c}}").unwrap();
         assert_eq!(web.tls.server_name.as_deref(), Some("front"));

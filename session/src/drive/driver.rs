@@ -20,6 +20,13 @@ use crate::reliable::Outcome;
 use crate::session::Event;
 use crate::store::{Store, StoreError};
 
+/// A connection that lasted so long was a good one: the next attempts begin anew with short waits.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long what waits may take to leave when the application is shut down.
+pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// How long the writing task, or the node's last word, may take when a connection ends.
+const ENDING_WAIT: Duration = Duration::from_secs(1);
+
 /// Keeps one application connected, until its last handle is gone.
 pub(super) async fn drive(
     shared: Arc<Shared>,
@@ -28,15 +35,17 @@ pub(super) async fn drive(
     mut connection: (Incoming, Outgoing),
     mut store: Option<Store>,
 ) {
+    let mut attempts = 0;
     let why = loop {
+        let since = Instant::now();
         {
             let mut state = shared.lock();
             state.connected = true;
             let now = shared.now();
             state.endpoint.connected(now);
         }
-        let (mut incoming, outgoing) = connection;
-        let ended = run(&shared, &mut incoming, outgoing, &mut store).await;
+        let (incoming, outgoing) = connection;
+        let ended = run(&shared, incoming, outgoing, &mut store).await;
         {
             let mut state = shared.lock();
             state.connected = false;
@@ -50,8 +59,11 @@ pub(super) async fn drive(
             break SessionError::Closed;
         }
         shared.drained.notify_waiters();
-        tracing::warn!(endpoint = config.endpoint, why, "connection lost, connecting again");
-        connection = match connect_again(&shared, &config, &identity, &mut store).await {
+        tracing::warn!(endpoint = config.endpoint, %why, "connection lost, connecting again");
+        if since.elapsed() >= STEADY {
+            attempts = 0;
+        }
+        connection = match connect_again(&shared, &config, &identity, &mut store, &mut attempts, why).await {
             Ok(Some(connection)) => connection,
             Ok(None) => break SessionError::Closed,
             Err(error) => {
@@ -67,53 +79,72 @@ pub(super) async fn drive(
     drop(store);
     let mut state = shared.lock();
     state.stopped = true;
-    state.ended = true;
+    state.ended = Some(why.clone());
+    state.subscribing.clear();
     for slot in state.slots.values_mut() {
         slot.closed.get_or_insert(why.clone());
-        slot.established = None;
-        slot.commands.clear();
-        slot.publishes.clear();
+        if let Some(sender) = slot.established.take() {
+            let _ = sender.send(Err(why.clone()));
+        }
+        for (_, sender) in slot.commands.drain() {
+            let _ = sender.send(Err(why.clone()));
+        }
+        for (_, (sender, _)) in slot.publishes.drain() {
+            let _ = sender.send(Err(why.clone()));
+        }
         slot.changed.notify_waiters();
     }
+    drop(state);
+    shared.gone.notify_waiters();
     shared.arrived.notify_waiters();
     shared.drained.notify_waiters();
 }
 
 /// Tries until there is a connection; `None` when nobody wants it any more.
 ///
-/// Errors: no more attempts are to be made; the store.
+/// `attempts` were made since the last connection that lasted; `why` says how the latest ended.
+///
+/// Errors: no more attempts are to be made; the node will not have us; the store.
 async fn connect_again(
     shared: &Arc<Shared>,
     config: &ConnectConfig,
     identity: &Identity,
     store: &mut Option<Store>,
+    attempts: &mut u32,
+    mut why: ConnectError,
 ) -> Result<Option<(Incoming, Outgoing)>, SessionError> {
-    let mut attempt = 0;
     loop {
-        attempt += 1;
+        let endpoint = config.endpoint.clone();
+        if matches!(&why, ConnectError::Status(status) if status.is_final()) {
+            return Err(SessionError::NodeRefuses { endpoint, why: why.to_string() });
+        }
         let jitter = random::word().map_or(0.5, |word| f64::from((word >> 32) as u32) / f64::from(u32::MAX));
-        let Some(backoff) = config.reconnect.delay(attempt, jitter) else {
-            return Err(SessionError::NodeGone { endpoint: config.endpoint.clone(), attempts: attempt - 1 });
+        let Some(backoff) = config.reconnect.delay(attempts.saturating_add(1), jitter) else {
+            return Err(SessionError::NodeGone { endpoint, attempts: *attempts, why: why.to_string() });
         };
-        // Time goes on without a connection: sessions give up what they have to.
-        let pause = sleep(backoff);
-        tokio::pin!(pause);
-        loop {
+        *attempts = attempts.saturating_add(1);
+        let attempt = async {
+            sleep(backoff).await;
+            link::connect(config, identity).await
+        };
+        tokio::pin!(attempt);
+        // Time goes on without a connection: sessions give up what they have to, however slowly a node answers.
+        why = loop {
             let due = tend(shared);
             keep(shared, store).await?;
+            if shared.lock().stopped {
+                return Ok(None);
+            }
             tokio::select! {
-                () = &mut pause => break,
+                result = &mut attempt => match result {
+                    Ok(connection) => return Ok(Some(connection)),
+                    Err(error) => break error,
+                },
                 () = shared.wake.notified() => {}
                 () = sleep_until(due.into()) => {}
             }
-        }
-        if shared.lock().stopped {
-            return Ok(None);
-        }
-        match link::connect(config, identity).await {
-            Ok(connection) => return Ok(Some(connection)),
-            Err(error) => tracing::debug!(%error, "not yet"),
-        }
+        };
+        tracing::debug!(error = %why, attempts, "not yet");
     }
 }
 
@@ -139,10 +170,10 @@ async fn keep(shared: &Arc<Shared>, store: &mut Option<Store>) -> Result<(), Sto
 /// Serves one connection until it ends; says why it did. An error is one of the store, and final.
 async fn run(
     shared: &Arc<Shared>,
-    incoming: &mut Incoming,
+    mut incoming: Incoming,
     outgoing: Outgoing,
     store: &mut Option<Store>,
-) -> Result<String, StoreError> {
+) -> Result<ConnectError, StoreError> {
     // Writing has a task of its own, so that a full window does not keep us from reading.
     let (sender, mut batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
     let mut writer = tokio::spawn(async move {
@@ -157,42 +188,67 @@ async fn run(
         outgoing.finish().await;
         Ok::<(), ConnectError>(())
     });
+    let mut flush_by = None;
     let why = loop {
-        let due = tend(shared);
+        let mut due = tend(shared);
         keep(shared, store).await?;
         let (waiting, stopped) = {
             let state = shared.lock();
             (state.endpoint.has_transmit(), state.stopped)
         };
-        if stopped && !waiting {
-            break "shut down".to_owned();
+        if stopped {
+            // What waits may leave, but a node that takes nothing does not keep us.
+            let by = *flush_by.get_or_insert_with(|| Instant::now() + FLUSH_WAIT);
+            if !waiting || Instant::now() >= by {
+                break ConnectError::ShutDown;
+            }
+            due = due.min(by);
         }
         tokio::select! {
             permit = sender.reserve(), if waiting => match permit {
                 Ok(permit) => permit.send(take_batch(shared)),
-                Err(_) => break "writing failed".to_owned(),
+                Err(_) => break last_word(shared, &mut incoming, ConnectError::Ended).await,
             },
             message = incoming.next() => match message {
                 Ok(Some(message)) => {
                     let now = shared.now();
                     shared.lock().endpoint.handle(now, message);
                 }
-                Ok(None) => break "the node ended the stream".to_owned(),
-                Err(error) => break error.to_string(),
+                Ok(None) => break ConnectError::Ended,
+                Err(error) => break error,
             },
-            ended = &mut writer => break match ended {
-                Ok(Err(error)) => error.to_string(),
-                _ => "writing ended".to_owned(),
-            },
+            ended = &mut writer => {
+                let error = ended.ok().and_then(Result::err).unwrap_or(ConnectError::Ended);
+                break last_word(shared, &mut incoming, error).await;
+            }
             () = shared.wake.notified() => {}
             () = sleep_until(due.into()) => {}
         }
     };
     drop(sender);
-    if !writer.is_finished() && timeout(Duration::from_secs(1), &mut writer).await.is_err() {
+    if !writer.is_finished() && timeout(ENDING_WAIT, &mut writer).await.is_err() {
         writer.abort();
+    } else if why == ConnectError::ShutDown {
+        incoming.goodbye().await;
     }
     Ok(why)
+}
+
+/// Writing failed because the stream ended: the node may have said why on its side.
+async fn last_word(shared: &Shared, incoming: &mut Incoming, otherwise: ConnectError) -> ConnectError {
+    let rest = async {
+        loop {
+            match incoming.next().await {
+                Ok(Some(message)) => {
+                    let now = shared.now();
+                    shared.lock().endpoint.handle(now, message);
+                }
+                Ok(None) => return None,
+                Err(why) => return Some(why),
+            }
+        }
+    };
+    timeout(ENDING_WAIT, rest).await.ok().flatten().unwrap_or(otherwise)
 }
 
 fn take_batch(shared: &Shared) -> Vec<slimline_wire::pb::Message> {
@@ -267,7 +323,7 @@ fn tell(state: &mut State, now: Now, id: SessionId, event: Event) {
                     let recipients = delivery.recipients.iter();
                     let delivered = recipients.filter(|(_, outcome)| *outcome == Outcome::Delivered).count();
                     span.record("delivered", delivered).record("missed", delivery.recipients.len() - delivered);
-                    let _ = sender.send(delivery);
+                    let _ = sender.send(Ok(delivery));
                 }
                 // Published before a restart: nobody awaits it any more.
                 None => remember(&mut slot.events, Event::Published(publish, delivery)),
@@ -277,12 +333,14 @@ fn tell(state: &mut State, now: Now, id: SessionId, event: Event) {
             if let Some(sender) = slot.established.take() {
                 let _ = sender.send(Err(why.clone()));
             }
+            for (_, sender) in slot.commands.drain() {
+                let _ = sender.send(Err(why.clone()));
+            }
             slot.closed = Some(why);
             let left = state
                 .endpoint
                 .with_session(now, id, |session| std::iter::from_fn(|| session.recv()).collect::<Vec<_>>());
             slot.left_over.extend(left.into_iter().flatten());
-            slot.commands.clear();
         }
         Event::Readable | Event::Writable => {}
         other => remember(&mut slot.events, other),

@@ -1,26 +1,32 @@
 //! One connection to a node: an HTTP/2 stream, a negotiated link, MACs on every header.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message as _;
 use slimline_wire::grpc::OPEN_CHANNEL_PATH;
-use slimline_wire::link::{self, HeaderMac, Initiator, Policy};
+use slimline_wire::link::{self, HeaderMac, Initiator, KeyError, NegotiationError, Policy};
 use slimline_wire::message::{LinkNegotiation, MessageView, build_link, parse};
 use slimline_wire::name::ConnType;
 use slimline_wire::pb;
 use slimline_wire::pb::message::MessageType;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
 use super::carrier::{Io, PREFIX_OCTETS, Receiver, Sender, http_error, upgrade};
 use super::config::{Keepalive, authority_of};
 use super::socket::Target;
-use super::{ConnectConfig, ConnectError};
+use super::{ConnectConfig, ConnectError, GrpcStatus, tls};
 use crate::message::VERSION;
 
 /// Windows as SDKs announce them.
 const STREAM_WINDOW: u32 = 2 << 20;
 const TRANSPORT_WINDOW: u32 = 5 << 20;
 const MAC_OCTETS: usize = 32;
+/// How long a node may take to end its side after ours.
+const GOODBYE_WAIT: Duration = Duration::from_millis(500);
 
 /// What names us to nodes; the link id stays over reconnects, keys do not.
 #[derive(Clone, Debug)]
@@ -33,6 +39,41 @@ pub(super) struct Identity {
 pub(super) struct Incoming {
     receiver: Receiver,
     mac: Option<HeaderMac>,
+    transport: Option<Transport>,
+}
+
+/// The task that serves an HTTP/2 connection. It goes with the connection, whatever the peer does.
+struct Transport {
+    task: JoinHandle<()>,
+    /// Why the connection ended, which its stream does not know.
+    ended: Arc<Mutex<Option<ConnectError>>>,
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Transport {
+    fn serve(mut connection: h2::client::Connection<Box<dyn Io>, Bytes>, keepalive: Option<Keepalive>) -> Self {
+        let ended = Arc::new(Mutex::new(None));
+        let told = ended.clone();
+        let pings = connection.ping_pong().zip(keepalive);
+        let task = tokio::spawn(async move {
+            // Dropping the connection ends its stream: whoever reads from it is told.
+            let why = tokio::select! {
+                ended = connection => ended.err().map(http_error),
+                waited = unanswered(pings) => Some(ConnectError::TimedOut { step: "the answer to a ping", waited }),
+            };
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        });
+        Self { task, ended }
+    }
+
+    fn why(&self) -> Option<ConnectError> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The sending half.
@@ -56,16 +97,24 @@ async fn connect_traced(config: &ConnectConfig, identity: &Identity) -> Result<(
     let socket: Box<dyn Io> = if target.is_secure() {
         let (connector, name) = (config.tls.connector(!target.is_web())?, config.tls.name(target.authority())?);
         let secured = within(config, "the TLS handshake", connector.connect(name, socket)).await?;
-        Box::new(secured.map_err(|error| ConnectError::Tls(error.to_string()))?)
+        Box::new(secured.map_err(|error| ConnectError::Tls(tls::advised(&error.to_string())))?)
     } else {
         Box::new(socket)
     };
-    let (receiver, sender) = if target.is_web() {
-        within(config, "the WebSocket upgrade", upgrade(config, &config.endpoint, socket)).await??
+    let opened = if target.is_web() {
+        let upgraded = within(config, "the WebSocket upgrade", upgrade(config, &config.endpoint, socket)).await?;
+        upgraded.map(|(receiver, sender)| (receiver, sender, None))
     } else {
-        open(config, &target, socket).await?
+        open(config, &target, socket).await
     };
-    let mut incoming = Incoming { receiver, mac: None };
+    let (receiver, sender, transport) = opened.map_err(|error| match error {
+        ConnectError::Http(why) if !target.is_secure() => ConnectError::Http(format!(
+            "{why}; does a SLIM node listen at {}, and without TLS? With TLS the endpoint begins with https:// or wss://",
+            config.endpoint
+        )),
+        error => error,
+    })?;
+    let mut incoming = Incoming { receiver, mac: None, transport };
     let mut outgoing = Outgoing { sender, mac: None };
     within(config, "link negotiation", negotiate(config, identity, &mut incoming, &mut outgoing)).await??;
     tracing::debug!(mac = incoming.mac.is_some(), "link agreed on");
@@ -77,25 +126,16 @@ async fn open(
     config: &ConnectConfig,
     target: &Target,
     socket: Box<dyn Io>,
-) -> Result<(Receiver, Sender), ConnectError> {
+) -> Result<(Receiver, Sender, Option<Transport>), ConnectError> {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(TRANSPORT_WINDOW)
         .max_header_list_size(16_384)
         .enable_push(false);
-    let (requests, mut connection) =
+    let (requests, connection) =
         within(config, "the HTTP/2 preface", builder.handshake::<_, Bytes>(socket)).await?.map_err(http_error)?;
-    let pings = connection.ping_pong().zip(config.keepalive);
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
-            },
-            // Dropping the connection ends its stream: whoever reads from it is told.
-            () = unanswered(pings) => tracing::warn!("no answer to a ping: connection given up"),
-        }
-    });
+    let transport = Transport::serve(connection, config.keepalive);
     let authority = config.origin.as_deref().map_or(target.authority(), authority_of);
     let mut request = http::Request::post(format!("{}://{authority}{OPEN_CHANNEL_PATH}", target.scheme()))
         .header("te", "trailers")
@@ -111,18 +151,21 @@ async fn open(
     if response.status() != 200 {
         return Err(ConnectError::Refused { status: response.status().as_u16() });
     }
-    Ok((Receiver::grpc(response.into_body()), Sender::Grpc(stream)))
+    if let Some(status) = GrpcStatus::read(response.headers()) {
+        return Err(ConnectError::Status(status));
+    }
+    Ok((Receiver::grpc(response.into_body()), Sender::Grpc(stream), Some(transport)))
 }
 
-/// Pings the peer from time to time; returns when one stays without answer.
-async fn unanswered(pings: Option<(h2::PingPong, Keepalive)>) {
+/// Pings the peer from time to time; returns when one stays without answer, and how long that was waited for.
+async fn unanswered(pings: Option<(h2::PingPong, Keepalive)>) -> Duration {
     let Some((mut pings, keepalive)) = pings else { return std::future::pending().await };
     loop {
         sleep(keepalive.http2).await;
         match timeout(keepalive.timeout, pings.ping(h2::Ping::opaque())).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return std::future::pending().await, // the connection ends by itself
-            Err(_) => return,
+            Err(_) => return keepalive.timeout,
         }
     }
 }
@@ -149,12 +192,17 @@ async fn negotiate(
     let mut octets = vec![0; PREFIX_OCTETS];
     build_link(&link::request(&initiator, &base), &mut octets);
     outgoing.send(frame(octets)?).await?;
-    let reply =
-        incoming.receiver.next().await?.ok_or_else(|| failed(&"the node ended the stream instead of answering"))?;
+    let reply = incoming.octets().await?.ok_or(ConnectError::Ended)?;
     let MessageView::Link(reply) = parse(&reply).map_err(|error| failed(&error))? else {
         return Err(failed(&"the node's first message is not a link negotiation"));
     };
-    let key = link::complete(&initiator, &identity.link_id, &reply, policy).map_err(|error| failed(&error))?;
+    let key = link::complete(&initiator, &identity.link_id, &reply, policy).map_err(|error| match error {
+        NegotiationError::Key(KeyError::PublicKeyLength { .. }) => failed(&format!(
+            "{error}: the node uses no header MAC; let it, or allow that with `require_header_mac: false` (ConnectConfig::lax)"
+        )),
+        NegotiationError::Version => failed(&format!("{error}: the node speaks another version of the protocol")),
+        error => failed(&error),
+    })?;
     incoming.mac = key.as_ref().map(|key| HeaderMac::new(key, &identity.link_id));
     outgoing.mac = key.as_ref().map(|key| HeaderMac::new(key, &identity.link_id));
     Ok(())
@@ -173,9 +221,18 @@ fn frame(mut octets: Vec<u8>) -> Result<Bytes, ConnectError> {
 }
 
 impl Incoming {
+    /// The next message as it came. When the connection ended under the stream, its reason counts.
+    async fn octets(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
+        let next = self.receiver.next().await;
+        match next {
+            Err(ConnectError::Status(_)) | Ok(Some(_)) => next,
+            Err(_) | Ok(None) => self.transport.as_ref().and_then(Transport::why).map_or(next, Err),
+        }
+    }
+
     /// The next message that is whole and carries the MAC it should; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Result<Option<pb::Message>, ConnectError> {
-        while let Some(octets) = self.receiver.next().await? {
+        while let Some(octets) = self.octets().await? {
             if let Some(mac) = &mut self.mac {
                 let genuine = match parse(&octets) {
                     Ok(view) => view.header().is_none_or(|header| mac.verify(header)),
@@ -195,6 +252,16 @@ impl Incoming {
             }
         }
         Ok(None)
+    }
+
+    /// After our side ended: waits, for a moment, until the node has everything and ended its side too.
+    pub(super) async fn goodbye(mut self) {
+        let ended = async { while let Ok(Some(_)) = self.receiver.next().await {} };
+        let _ = timeout(GOODBYE_WAIT, ended).await;
+        drop(self.receiver);
+        if let Some(transport) = &mut self.transport {
+            let _ = timeout(GOODBYE_WAIT, &mut transport.task).await;
+        }
     }
 }
 

@@ -7,12 +7,14 @@ mod driver;
 mod handle;
 mod link;
 mod socket;
+mod status;
 mod tls;
 
 pub use app::{App, AppBuilder};
 pub use config::{ConnectConfig, Keepalive, Reconnect};
 pub use handle::{Publication, SessionHandle};
 pub use slimline_config::Backoff;
+pub use status::GrpcStatus;
 pub use tls::{TlsConfig, TlsVersion};
 
 use std::time::Duration;
@@ -38,23 +40,29 @@ pub enum ConnectError {
         /// The system's reason.
         why: String,
     },
-    /// TLS cannot be set up, or the node is not who it should be.
+    /// TLS cannot be set up, or the node is not who it should be; the text says what to change.
     #[error("TLS: {0}")]
     Tls(String),
     /// The node answered the stream with an HTTP error.
-    #[error("the node refused the stream with HTTP status {status}{}", if *status == 401 { ": credentials are missing or wrong" } else { "" })]
+    #[error("the node refused the stream with HTTP status {status}{}", advice(*status))]
     Refused {
         /// Its status.
         status: u16,
     },
-    /// HTTP/2 failed.
-    #[error("HTTP/2: {0}")]
+    /// HTTP/2, or the WebSocket, failed.
+    #[error("{0}")]
     Http(String),
+    /// The node ended the stream with a status of gRPC.
+    #[error("the node ended the stream: {0}")]
+    Status(GrpcStatus),
+    /// The node ended the stream, and gave no reason.
+    #[error("the node ended the stream without a reason; is it going down?")]
+    Ended,
     /// The link was not agreed on.
-    #[error("link negotiation: {0}")]
+    #[error("the link was not agreed on: {0}")]
     Negotiation(String),
     /// A step took too long.
-    #[error("{step} took longer than {waited:?}")]
+    #[error("{step} took longer than {waited:?}; does a SLIM node run there, and is it not overloaded?")]
     TimedOut {
         /// Which.
         step: &'static str,
@@ -72,6 +80,12 @@ pub enum ConnectError {
     /// The application was shut down.
     #[error("the application was shut down")]
     ShutDown,
+    /// The application gave up its connection, or its store, for good.
+    #[error("the application ended: {why}; make a new one")]
+    GivenUp {
+        /// What ended it.
+        why: String,
+    },
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +95,17 @@ pub enum ConnectError {
     /// See [`NameError`].
     #[error(transparent)]
     Name(#[from] NameError),
+}
+
+/// What to do about an HTTP status.
+fn advice(status: u16) -> &'static str {
+    match status {
+        401 => ": credentials are missing or wrong",
+        403 => ": our credentials are not allowed here",
+        404 | 405 | 415 => ": no SLIM node answers at this address and path",
+        429 | 503 => ": the node is overloaded or going, try again later",
+        _ => "",
+    }
 }
 
 /// What awaiting a session can end with.

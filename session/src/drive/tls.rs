@@ -57,6 +57,29 @@ fn refused(what: &str) -> ConnectError {
     ConnectError::Tls(what.to_owned())
 }
 
+/// What rustls says, and what to do about it.
+pub(super) fn advised(text: &str) -> String {
+    let advice = [
+        ("BadSignature", "another authority of the same name issued the node's certificate: see `tls.ca_source`"),
+        (
+            "UnknownIssuer",
+            "trust the authority that issued the node's certificate: `tls.ca_source`, or TlsConfig::authorities_pem",
+        ),
+        ("not valid yet", "compare the clocks of both machines"),
+        ("expired", "renew the node's certificate, or set this machine's clock"),
+        ("not valid for name", "connect by a name the certificate carries, or give it as `server_name`"),
+        ("corrupt message", "the node does not speak TLS there: write http:// or ws://, or another port"),
+        ("CertificateRequired", "the node asks for a certificate of ours: `tls.source`, or TlsConfig::client_pem"),
+        ("HandshakeFailure", "the node asks for a certificate of ours, or shares no cipher with us"),
+        ("ProtocolVersion", "node and application allow different versions of TLS: see `tls_version`"),
+        ("NoApplicationProtocol", "the node speaks no HTTP/2 there"),
+        ("received fatal alert", "the node does not accept our certificate"),
+        ("eof", "the node ended the connection in the handshake; does it speak TLS there?"),
+    ];
+    let known = advice.iter().find(|(part, _)| text.contains(part));
+    known.map_or_else(|| text.to_owned(), |(_, advice)| format!("{text}; {advice}"))
+}
+
 impl TlsConfig {
     /// Parses what is to be used; done before anything is sent.
     pub(super) fn connector(&self, http2: bool) -> Result<TlsConnector, ConnectError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use slimline_wire::pb;
 
 use super::{AppEvent, Endpoint, SUBSCRIBE_RETRY, SessionId, Subscription};
+use crate::error::SessionError;
 use crate::message::{Now, VERSION};
 use crate::name::Name;
 
@@ -28,12 +29,14 @@ impl Endpoint {
         let subscription = known.or_insert_with(|| Subscription {
             id,
             acked: false,
+            routed: false,
             due: now.instant + SUBSCRIBE_RETRY,
             own,
             users: 0,
             waiting: Vec::new(),
         });
-        subscription.users += 1;
+        // Sessions share channels; the application has a name or has it not.
+        subscription.users = if own { 1 } else { subscription.users + 1 };
         if fresh {
             self.next_subscription = self.next_subscription.wrapping_add(1).max(1);
         }
@@ -54,7 +57,10 @@ impl Endpoint {
     pub(super) fn write_subscribe(&mut self, now: Now, name: &Name) {
         let Some(subscription) = self.subscriptions.get(name) else { return };
         let subscription_id = subscription.id;
-        let Some(header) = self.route_header(now, name, subscription.own) else { return };
+        let Some(header) = self.route_header(now, name, subscription.own) else {
+            tracing::warn!(%name, "not subscribed for now: our identity makes no token");
+            return;
+        };
         let subscribe = pb::Subscribe { header: Some(header), subscription_id };
         self.out.push_back(pb::Message {
             metadata: BTreeMap::new(),
@@ -77,7 +83,7 @@ impl Endpoint {
 
     pub(super) fn remove_route(&mut self, now: Now, name: &Name) {
         let Some(subscription) = self.subscriptions.get_mut(name) else { return };
-        subscription.users -= 1;
+        subscription.users = subscription.users.saturating_sub(1);
         if subscription.users > 0 {
             return;
         }
@@ -99,15 +105,39 @@ impl Endpoint {
         if subscription.acked {
             return;
         }
-        subscription.acked = true;
-        let (name, own, waiting) = (name.clone(), subscription.own, std::mem::take(&mut subscription.waiting));
         if !ack.success {
-            self.events.push_back(AppEvent::NotSubscribed(name, ack.error.clone()));
-        } else if own {
+            let name = name.clone();
+            return self.not_subscribed(now, name, &ack.error);
+        }
+        (subscription.acked, subscription.routed) = (true, true);
+        let (name, own, waiting) = (name.clone(), subscription.own, std::mem::take(&mut subscription.waiting));
+        if own {
             self.events.push_back(AppEvent::Subscribed(name));
         }
         for session in waiting {
             self.route_added(now, session);
+        }
+    }
+
+    /// The node will not route a name to us: whoever wanted it is told. A name that was routed before (the node restarted, or
+    /// changed its mind) is asked for again when its time comes.
+    fn not_subscribed(&mut self, now: Now, name: Name, why: &str) {
+        tracing::warn!(?name, why, "the node refused to subscribe a name");
+        let Some(subscription) = self.subscriptions.get_mut(&name) else { return };
+        if subscription.routed {
+            return;
+        }
+        let (own, waiting) = (subscription.own, std::mem::take(&mut subscription.waiting));
+        self.subscriptions.remove(&name);
+        self.touch_names(own);
+        for id in waiting {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.end(now, SessionError::NotRouted { name: name.clone(), why: why.to_owned() });
+            }
+            self.collect(now, id);
+        }
+        if own {
+            self.events.push_back(AppEvent::NotSubscribed(name, why.to_owned()));
         }
     }
 

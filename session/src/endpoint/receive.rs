@@ -61,6 +61,11 @@ impl Endpoint {
                 Ok(sender) => Some(sender),
                 Err(error) => {
                     self.counters.unverified += 1;
+                    if let Some(session) = self.sessions.get_mut(&id)
+                        && matches!(incoming.kind, Kind::DiscoveryReply | Kind::JoinReply)
+                    {
+                        session.disbelieved = Some((incoming.source.clone(), error.to_string()));
+                    }
                     tracing::warn!(%error, source = ?incoming.source, kind = ?incoming.kind, "control message dropped");
                     return;
                 }
@@ -156,9 +161,8 @@ impl Endpoint {
                 (SessionKind::Group, data, Some(control))
             }
         };
-        let reliable = request.timer_settings.map(|timer| Retries {
-            interval: Duration::from_millis(timer.timeout.into()).clamp(INTERVAL_MIN, INTERVAL_MAX),
-            max: timer.max_retries.min(RETRIES_MAX),
+        let reliable = request.timer_settings.map(|timer| {
+            bounded(Retries { interval: Duration::from_millis(timer.timeout.into()), max: timer.max_retries })
         });
         let config =
             SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
@@ -188,6 +192,11 @@ impl Endpoint {
         self.touch(id);
         Ok(())
     }
+}
+
+/// Retries as sessions keep them: neither a flood nor longer than anybody waits.
+pub(super) fn bounded(retries: Retries) -> Retries {
+    Retries { interval: retries.interval.clamp(INTERVAL_MIN, INTERVAL_MAX), max: retries.max.min(RETRIES_MAX) }
 }
 
 fn calls_for_answer(kind: Kind) -> bool {

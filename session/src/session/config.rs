@@ -87,5 +87,13 @@ pub struct Direction {
 
 impl Direction {
     /// Both.
+    #[doc(alias = "BIDIRECTIONAL")]
     pub const BOTH: Self = Self { sends: true, receives: true };
+    /// It publishes, and nobody expects it to receive.
+    pub const SEND: Self = Self { sends: true, receives: false };
+    /// It receives; publishing is refused.
+    #[doc(alias = "RECV")]
+    pub const RECEIVE: Self = Self { sends: false, receives: true };
+    /// Neither: it takes part in membership only.
+    pub const NONE: Self = Self { sends: false, receives: false };
 }

@@ -31,6 +31,7 @@ struct Table {
     bad_macs: u64,
     subscribes: Vec<u64>,
     octets: Vec<Vec<u8>>,
+    refuses_channels: bool,
 }
 
 /// Listens until it is dropped.
@@ -100,6 +101,11 @@ impl TestNode {
     /// Ids of all subscriptions that came in.
     pub fn subscribes(&self) -> Vec<u64> {
         self.table.lock().unwrap().subscribes.clone()
+    }
+
+    /// From now on channels are not routed to anybody who asks.
+    pub fn refuse_channels(&self) {
+        self.table.lock().unwrap().refuses_channels = true;
     }
 
     /// Everything that was published.
@@ -262,6 +268,15 @@ fn route(table: &mut Table, me: u64, sender: &Outgoing, mut message: pb::Message
         ..Default::default()
     };
     match message.message_type.as_mut().unwrap() {
+        MessageType::Subscribe(subscribe)
+            if table.refuses_channels && subscribe.header.as_ref().unwrap().identity.is_empty() =>
+        {
+            let mut refusal = ack(subscribe.subscription_id);
+            if let Some(MessageType::SubscriptionAck(ack)) = &mut refusal.message_type {
+                (ack.success, ack.error) = (false, "no channels here".to_owned());
+            }
+            let _ = sender.send(refusal);
+        }
         MessageType::Subscribe(subscribe) => {
             table.routes.entry(key(subscribe.header.as_ref())).or_default().insert(me, sender.clone());
             table.subscribes.push(subscribe.subscription_id);

@@ -48,7 +48,7 @@ async fn both_ways(node: &Node) {
 async fn refused(node: &Node, change: impl FnOnce(&mut slimline_session::ConnectConfig)) -> ConnectError {
     let mut config = node.config();
     change(&mut config);
-    App::with_secret("acme/ns/carol", SECRET).unwrap().connect(config).await.err().expect("a refusal")
+    App::with_secret("acme/ns/carol", SECRET).unwrap().connect(config).await.expect_err("a refusal")
 }
 
 #[tokio::test(flavor = "multi_thread")]
