@@ -1,8 +1,12 @@
-//! What encryption costs per message, publishing from end to end, and joining per member: 1 KiB payload, 420 octets of AAD.
-//! Compare:  the same machine's `mls-rs` figures in the specification (27–38 µs to encrypt, 78–118 µs to decrypt).
+//! What encryption costs per message, a message from end to end, and joining per member: 1 KiB payload, 420 octets of AAD.
+//! Compare:  `cargo xtask bench mls-rs`, the same beside the library that SLIM's applications stand on.
 #![allow(missing_docs)] // criterion's macros
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +15,7 @@ use prost::Message as _;
 use slimline_session::identity::key::KeyKind;
 use slimline_session::identity::{SharedSecret, SigningKey};
 use slimline_session::mls::Group;
-use slimline_session::{Credentials, Direction, Endpoint, Name, Now, Publish, SessionConfig};
+use slimline_session::{Credentials, Direction, Endpoint, Name, Now, Publish, SessionConfig, Store, StoreKey};
 use slimline_wire::pb;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -34,8 +38,8 @@ fn group(kind: KeyKind, others: usize, listening: usize) -> (Group, Vec<Group>) 
         for known in &mut members {
             known.apply(&changed.commit, NOW).unwrap();
         }
-        newcomer.join(&changed.welcome.unwrap()).unwrap();
         if members.len() < listening {
+            newcomer.join(&changed.welcome.unwrap()).unwrap();
             members.push(newcomer);
         }
     }
@@ -96,61 +100,163 @@ fn joining(criterion: &mut Criterion) {
     bench.finish();
 }
 
-/// An application on a link that loses nothing and takes no time.
-fn endpoint(name: &str) -> Endpoint {
-    let key = SigningKey::generate(KeyKind::P256).unwrap();
-    let identity = SharedSecret::with_subject(format!("{name}_12345678"), SECRET, key).unwrap();
-    let name: Name = name.parse().unwrap();
-    let mut endpoint = Endpoint::new(&name, Credentials::new(identity), Direction::BOTH).unwrap();
-    let now = Now { instant: Instant::now(), unix_s: NOW };
-    endpoint.connected(now);
-    endpoint.subscribe(now, &name);
-    while endpoint.poll_transmit().is_some() {}
-    endpoint
+/// What an application does with what it has to keep.
+enum Keeps {
+    /// It keeps nothing.
+    Nothing,
+    /// Records in memory: what finding out, writing and comparing them costs, without a file.
+    InMemory(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// A store, on the disk when a message leaves.
+    InFile(Box<Store>),
 }
 
-/// Carries all that is to be carried, in octets as it would be.
-fn carry(now: Now, ends: &mut [Endpoint; 2]) {
-    loop {
-        let mut moved = false;
-        for from in 0..2 {
-            while let Some(message) = ends[from].poll_transmit() {
-                if matches!(message.message_type, Some(pb::message::MessageType::Publish(_))) {
-                    moved = true;
-                    let octets = message.encode_to_vec();
-                    ends[1 - from].handle(now, pb::Message::decode(&*octets).unwrap());
+/// An application on a link that loses nothing and takes no time, and its store.
+struct App {
+    endpoint: Endpoint,
+    keeps: Keeps,
+}
+
+/// A new store, on the disk that is built on: `/tmp` may be none.
+fn store(name: &str) -> Store {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{name}.store"));
+    let _ = std::fs::remove_file(&path);
+    Store::open(&path, StoreKey::new([7; 32])).unwrap()
+}
+
+impl App {
+    fn new(name: &str, keeping: &str) -> Self {
+        let key = SigningKey::generate(KeyKind::P256).unwrap();
+        let identity = SharedSecret::with_subject(format!("{name}_12345678"), SECRET, key).unwrap();
+        let credentials = Credentials::new(identity);
+        let name: Name = name.parse().unwrap();
+        let (now, both) = (now(), Direction::BOTH);
+        let mut endpoint = match keeping {
+            "nothing" => Endpoint::new(&name, credentials, both).unwrap(),
+            _ => Endpoint::reopen(&name, credentials, both, &store("empty"), now).unwrap(),
+        };
+        endpoint.connected(now);
+        endpoint.subscribe(now, &name);
+        let keeps = match keeping {
+            "nothing" => Keeps::Nothing,
+            "memory" => Keeps::InMemory(BTreeMap::new()),
+            _ => Keeps::InFile(Box::new(store("kept"))),
+        };
+        let mut app = Self { endpoint, keeps };
+        app.settle();
+        while app.endpoint.poll_transmit().is_some() {}
+        app
+    }
+
+    /// Writes what has to be written before anything leaves.
+    fn settle(&mut self) {
+        let Some(changes) = self.endpoint.changes() else { return };
+        match &mut self.keeps {
+            Keeps::Nothing => {}
+            Keeps::InMemory(records) => {
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => drop(records.insert(key, value)),
+                        None => drop(records.remove(&key)),
+                    }
                 }
             }
+            Keeps::InFile(store) => store.commit(changes).unwrap(),
         }
-        if !moved {
-            return;
+        self.endpoint.written();
+    }
+
+    /// The publishes that may leave now, as octets.
+    fn says(&mut self) -> Vec<Vec<u8>> {
+        self.settle();
+        let said = std::iter::from_fn(|| self.endpoint.poll_transmit());
+        let publishes = said.filter(|said| matches!(said.message_type, Some(pb::message::MessageType::Publish(_))));
+        publishes.map(|said| said.encode_to_vec()).collect()
+    }
+
+    fn hears(&mut self, now: Now, said: &[Vec<u8>]) {
+        for octets in said {
+            self.endpoint.handle(now, pb::Message::decode(&**octets).unwrap());
         }
+        while self.endpoint.poll_event().is_some() {}
     }
 }
 
-/// What one published message of 1 KiB costs both applications together: token, seal, protobuf, open, acknowledgement.
-fn publishing(criterion: &mut Criterion) {
-    for (kind, config) in
-        [("mls", SessionConfig::point_to_point()), ("plain", SessionConfig::point_to_point().without_mls())]
-    {
-        let now = Now { instant: Instant::now(), unix_s: NOW };
-        let mut ends = [endpoint("acme/ns/alice"), endpoint("acme/ns/bob")];
-        let id = ends[0].create_session(now, config, &"acme/ns/bob".parse().unwrap()).unwrap();
-        carry(now, &mut ends);
-        criterion.bench_function(&format!("session/publish/{kind}"), |bench| {
-            bench.iter(|| {
-                let publish = Publish::from(vec![7; 1024]);
-                ends[0].with_session(now, id, |session| session.publish(now, publish)).unwrap().unwrap();
-                carry(now, &mut ends);
-                let heard = ends[1].with_session(now, id, |session| session.recv()).unwrap();
-                assert!(heard.is_some());
-                for end in &mut ends {
-                    while end.poll_event().is_some() {}
+fn now() -> Now {
+    Now { instant: Instant::now(), unix_s: NOW }
+}
+
+/// What one message of 1 KiB costs whoever publishes it (token, seal, protobuf, the acknowledgement taken in) and whoever
+/// receives it (open, checks, the acknowledgement made), each alone, by what is kept over a restart.
+fn messaging(criterion: &mut Criterion) {
+    let plain = || SessionConfig::point_to_point().without_mls();
+    for (kind, config, keeping) in [
+        ("plain", plain(), "nothing"),
+        ("mls", SessionConfig::point_to_point(), "nothing"),
+        ("mls, kept in memory", SessionConfig::point_to_point(), "memory"),
+        ("mls, kept in a file", SessionConfig::point_to_point(), "file"),
+    ] {
+        for publishes in [true, false] {
+            let (title, keep) =
+                if publishes { ("publish", [keeping, "nothing"]) } else { ("receive", ["nothing", keeping]) };
+            let now = now();
+            let mut from = App::new("acme/ns/alice", keep[0]);
+            let mut to = App::new("acme/ns/bob", keep[1]);
+            let id = from.endpoint.create_session(now, config.clone(), &"acme/ns/bob".parse().unwrap()).unwrap();
+            loop {
+                let (there, back) = (from.says(), to.says());
+                if there.is_empty() && back.is_empty() {
+                    break;
                 }
+                to.hears(now, &there);
+                from.hears(now, &back);
+            }
+            let mut group = criterion.benchmark_group(format!("session/{title}"));
+            if keeping == "file" {
+                group.sample_size(10); // the disk decides
+            }
+            group.bench_function(kind, |bench| {
+                bench.iter_custom(|rounds| {
+                    let (mut publishing, mut receiving) = (Duration::ZERO, Duration::ZERO);
+                    for _ in 0..rounds {
+                        let publish = Publish::from(vec![7; 1024]);
+                        let started = Instant::now();
+                        from.endpoint.with_session(now, id, |session| session.publish(now, publish)).unwrap().unwrap();
+                        let said = from.says();
+                        publishing += started.elapsed();
+
+                        let started = Instant::now();
+                        to.hears(now, &said);
+                        let heard = to.endpoint.with_session(now, id, |session| session.recv()).unwrap();
+                        let acknowledged = to.says();
+                        receiving += started.elapsed();
+                        assert!(heard.is_some());
+
+                        let started = Instant::now();
+                        from.hears(now, &acknowledged);
+                        from.settle();
+                        publishing += started.elapsed();
+                    }
+                    if publishes { publishing } else { receiving }
+                });
             });
-        });
+            group.finish();
+        }
     }
 }
 
-criterion_group!(benches, messages, publishing, joining);
+/// What of a kept message is the disk's: as many octets as a commit has, appended and synchronised, by nobody else's code.
+fn disk(criterion: &mut Criterion) {
+    let mut file = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-disk")).unwrap();
+    let mut group = criterion.benchmark_group("disk");
+    group.sample_size(10);
+    group.bench_function("append 16 KiB, fsync", |bench| {
+        bench.iter(|| {
+            file.write_all(&[7; 16 << 10]).unwrap();
+            file.sync_data().unwrap();
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, messages, messaging, disk, joining);
 criterion_main!(benches);

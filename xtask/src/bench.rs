@@ -5,6 +5,7 @@ mod chart;
 mod check;
 mod icount;
 mod micro;
+mod mls_rs;
 pub(crate) mod node;
 mod page;
 mod progress;
@@ -28,6 +29,8 @@ pub(crate) enum Suite {
     Part(&'static str),
     /// Hot functions, instructions counted under callgrind.
     Icount,
+    /// Encryption beside the library that SLIM's applications stand on.
+    MlsRs,
     /// Whole nodes under the load generator, as the command line says.
     Node,
     /// Nodes that lack an optimisation each.
@@ -85,13 +88,14 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
         Some("fib") => Suite::Part("fib"),
         Some("forward") => Suite::Part("forward"),
         Some("icount") => Suite::Icount,
+        Some("mls-rs") => Suite::MlsRs,
         Some("node") => Suite::Node,
         Some("ablate") => Suite::Ablate,
         Some("all") => Suite::All,
         Some("check") => Suite::Check,
         Some("page") => Suite::Page,
         other => bail!(
-            "bench what? wire, fib, forward, micro, icount, node, ablate, all, check or page, not `{}`",
+            "bench what? wire, fib, forward, micro, icount, mls-rs, node, ablate, all, check or page, not `{}`",
             other.unwrap_or("")
         ),
     };
@@ -145,6 +149,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         Suite::Part("forward") => Ok(micro::show(workspace, flags, "forward")? && sitting::forward(workspace, flags)?),
         Suite::Part(group) => micro::show(workspace, flags, group),
         Suite::Icount => icount::run(workspace, flags),
+        Suite::MlsRs => mls_rs::run(workspace, flags),
         Suite::Node => sitting::one(workspace, flags),
         Suite::Ablate => sitting::optimisations(workspace, flags),
         Suite::All => sitting::all(workspace, flags),

@@ -17,6 +17,7 @@ Development commands of slimline.
     cargo xtask bench wire|fib|forward          one part of the hot functions under criterion; forward then also measures this
                                                 node beside a relay that parses nothing
     cargo xtask bench micro|icount              all hot functions, recorded: times (criterion), instructions (callgrind)
+    cargo xtask bench mls-rs [--repeats N]      encryption beside the library that SLIM's applications stand on, recorded
     cargo xtask bench node [--scenario NAME]... [--case WORDS]... [--target NODE]... [--repeats N]
                       [--cpus NODE,GENERATOR] [--engine ENGINE] [--topic WORDS] [--question SENTENCE]
                                                 cases of bench/scenarios on nodes, taking turns

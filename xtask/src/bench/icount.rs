@@ -86,6 +86,11 @@ pub(super) fn hot_sample(
 /// This machine as the load generator describes it.
 fn machine(workspace: &Workspace) -> Result<Value> {
     let built = ["release", "fast", "debug"].map(|profile| workspace.target.join(profile).join("slimload"));
+    if !built.iter().any(|program| program.is_file()) {
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--profile", "fast", "-p", "slimline-bench", "--bin", "slimload"]);
+        ensure!(run::until(&mut cargo, DEADLINE)?.success(), "the load generator does not build");
+    }
     let program = built.into_iter().find(|program| program.is_file()).context("the load generator is not built")?;
     let output = Command::new(program).arg("machine").stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "slimload machine: {}", String::from_utf8_lossy(&output.stderr));

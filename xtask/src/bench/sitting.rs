@@ -5,7 +5,7 @@ use super::progress::{Progress, clock};
 use super::record::Run;
 use super::scenario::Case;
 use super::suite::{OPTIMISATIONS, Part, RECORDINGS, Recording};
-use super::{Flags, icount, micro};
+use super::{Flags, icount, micro, mls_rs};
 use crate::peers::{self, Built, Target};
 use crate::tools::Missing;
 use crate::workspace::Workspace;
@@ -91,7 +91,7 @@ pub(super) fn optimisations(workspace: &Workspace, flags: &Flags) -> Result<bool
 /// What cannot be measured is said and left out; the rest goes on.
 /// Errors: a topic that is none, or something could not be built.
 pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
-    let mut topics: Vec<&str> = vec![icount::TOPIC, micro::TOPIC];
+    let mut topics: Vec<&str> = vec![icount::TOPIC, micro::TOPIC, mls_rs::TOPIC];
     topics.extend(RECORDINGS.iter().map(|recording| recording.topic));
     for topic in &flags.only {
         ensure!(topics.contains(&topic.as_str()), "no topic `{topic}`; there are {}", topics.join(", "));
@@ -107,12 +107,15 @@ pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         println!("{:<20} {count:>4} measurements, about {} minutes", one.recording.topic, clock(seconds));
     }
     let mut clean = true;
-    // Both build first; neither of them minds a busy machine as the rest does.
+    // They build first; none of them minds a busy machine as the rest does.
     if chosen(icount::TOPIC) {
         clean &= icount::run(workspace, flags).unwrap_or_else(|error| left_out(icount::TOPIC, &error));
     }
     if chosen(micro::TOPIC) {
         clean &= micro::run(workspace, flags).unwrap_or_else(|error| left_out(micro::TOPIC, &error));
+    }
+    if chosen(mls_rs::TOPIC) {
+        clean &= mls_rs::run(workspace, flags).unwrap_or_else(|error| left_out(mls_rs::TOPIC, &error));
     }
     if flags.build {
         return Ok(clean);
