@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use slimline_fib::{ConnId, Delta, FanoutCursor, Fib, MatchFilter};
+use slimline_node::hot::ForwardInput;
 use slimline_node::mesh::{Class, RingOptions, ring};
 use slimline_wire::grpc::{self, Deframer};
 use slimline_wire::h2::{Event, Limits, Recv, Role, Send, StreamId};
@@ -130,7 +131,7 @@ fn queries(names: u32, count: u32) -> Vec<Name> {
 
 /// The suite by prefix; each closure is made only when its name is wanted, since some hold a million names.
 pub(crate) fn suite(wanted: &dyn Fn(&str) -> bool) -> Vec<Hot> {
-    let makers: [Maker; 19] = [
+    let makers: [Maker; 22] = [
         ("wire/parse", wire_parse),
         ("wire/patch", wire_patch),
         ("wire/rewrite", wire_rewrite),
@@ -148,6 +149,9 @@ pub(crate) fn suite(wanted: &dyn Fn(&str) -> bool) -> Vec<Hot> {
         ("node/mesh-turn-of-1", || mesh("node/mesh-turn-of-1", 1)),
         ("node/out-queue-256", || out_queue("node/out-queue-256", 256)),
         ("node/out-queue-16384", || out_queue("node/out-queue-16384", 16_384)),
+        ("node/forward-256", || node_forward("node/forward-256", 256, true, false)),
+        ("node/forward-256-no-mac", || node_forward("node/forward-256-no-mac", 256, false, false)),
+        ("node/forward-256-across", || node_forward("node/forward-256-across", 256, false, true)),
         ("forward/road-256", || road("forward/road-256", 256)),
         ("forward/road-1024", || road("forward/road-1024", 1024)),
     ];
@@ -356,4 +360,30 @@ fn mesh(bench: &'static str, turn: usize) -> Hot {
 fn out_queue(bench: &'static str, payload: usize) -> Hot {
     let message = messages(payload).remove(0);
     hot(bench, 1, slimline_node::hot::out_queue(message))
+}
+
+/// The road through a shard: frames of 64 messages in, one block out, and the receiver's windows opened again.
+fn node_forward(bench: &'static str, payload: usize, is_signed: bool, across: bool) -> Hot {
+    let mut messages = messages(payload);
+    if !is_signed {
+        messages.iter_mut().for_each(strip_mac);
+    }
+    let (head, data) = frames(&messages);
+    let mut receipt = Vec::new();
+    let mut client = Send::new(Role::Client, &Limits::default());
+    for stream in [StreamId::TRANSPORT, StreamId::new(1)] {
+        client.write_window_update(stream, data.len() as u32, &mut receipt);
+    }
+    let keys = is_signed.then(|| [LinkKey::from_octets([7; 32]), LinkKey::from_octets([9; 32])]);
+    let input = ForwardInput { head, data, messages: 64, receipt, name: name(1), keys, link_id: LINK, across };
+    hot(bench, 64, slimline_node::hot::forward(input))
+}
+
+/// As a client without a key sends it.
+fn strip_mac(message: &mut Vec<u8>) {
+    let view = parse(message).unwrap();
+    let header = view.header().unwrap();
+    let mut out = Vec::new();
+    rewrite(message, header, header.ttl, MacOut::Remove, &mut out);
+    *message = out;
 }
