@@ -3,12 +3,13 @@
 use crate::io::Body as SharedBody;
 use slimline_wire::grpc::Deframer;
 use slimline_wire::h2::{Limits, Recv, Role, Send, StreamId};
+use slimline_wire::message::KnownNames;
 use std::time::Instant;
 
 /// What a request stream turned out to be.
 pub(crate) enum StreamRole {
-    /// An OpenChannel stream: the connection's slot and generation.
-    Channel { slot: u32, generation: u32, deframer: Deframer },
+    /// An OpenChannel stream: the connection's slot and generation, and how its octets are read.
+    Channel { slot: u32, generation: u32, deframer: Deframer, names: KnownNames },
     /// `GET` or `HEAD` on `/healthz`, answered when the request has ended.
     Health { head: bool },
     /// `grpc.health.v1.Health/Check`, answered when the request has ended.

@@ -8,6 +8,7 @@ use crate::limits::NEGOTIATION_OCTETS_MAX;
 use slimline_fib::ConnId;
 use slimline_wire::grpc::{Deframer, OPEN_CHANNEL_PATH, Status, percent_encode};
 use slimline_wire::h2::{Code, Fields, StreamId};
+use slimline_wire::message::KnownNames;
 use std::time::Instant;
 
 /// Everything under our gRPC service.
@@ -100,6 +101,7 @@ impl Core {
             slot: conn_slot,
             generation: conn_generation,
             deframer: Deframer::new(NEGOTIATION_OCTETS_MAX.min(self.settings.message_octets_max)),
+            names: KnownNames::default(),
         }
     }
 
@@ -125,12 +127,12 @@ impl Core {
     pub(crate) fn request_ended(&mut self, slot: u32, generation: u32, rx: &mut Rx, stream: StreamId) {
         let Some(entry) = rx.stream(stream) else { return };
         match std::mem::replace(&mut entry.role, StreamRole::Answered) {
-            StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer } => {
+            StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer, names } => {
                 let parked = self.connections.get_mut(conn_slot, conn_generation).is_some_and(|connection| {
                     connection.ended_by_peer = true;
                     connection.parked.is_some()
                 });
-                entry.role = StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer };
+                entry.role = StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer, names };
                 if parked {
                     return; // what it already sent is still handled; then this is called again
                 }

@@ -10,7 +10,7 @@ use crate::limits;
 use slimline_fib::FanoutCursor;
 use slimline_wire::grpc::{Deframer, GrpcError, Item, Status};
 use slimline_wire::h2::{Code, Event, StreamId};
-use slimline_wire::message::{MessageView, parse_within};
+use slimline_wire::message::{KnownNames, MessageView, parse_after};
 use std::time::Instant;
 use tracing::warn;
 
@@ -200,7 +200,8 @@ impl Core {
         now: Instant,
     ) {
         let Some(entry) = rx.stream(stream) else { return };
-        let StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer } = &mut entry.role else {
+        let StreamRole::Channel { slot: conn_slot, generation: conn_generation, deframer, names } = &mut entry.role
+        else {
             return;
         };
         let (conn_slot, conn_generation) = (*conn_slot, *conn_generation);
@@ -211,6 +212,7 @@ impl Core {
         let mut is_first = matches!(connection.phase, Phase::Negotiating);
         // Moved out, so that the messages it lends do not hold the stream table.
         let mut own = std::mem::replace(deframer, Deframer::new(0));
+        let mut own_names = std::mem::take(names);
         self.held.give(own.held_octets());
         let mut input = octets;
         let mut ended = None;
@@ -224,13 +226,13 @@ impl Core {
                         let shared = self.lease_shared(message.len(), |memory| own.take_message(memory));
                         let is_snug = shared.capacity() <= shared_room_max(shared.len());
                         self.sharing = is_snug.then(|| Shared::clone(&shared));
-                        let flow = self.message(conn_slot, conn_generation, &shared, now);
+                        let flow = self.message(conn_slot, conn_generation, &shared, &mut own_names, now);
                         self.sharing = None;
                         let stopped = matches!(flow, Flow::Park(..)).then(|| shared.to_vec());
                         self.return_shared(shared);
                         (flow, stopped)
                     } else {
-                        let flow = self.message(conn_slot, conn_generation, message, now);
+                        let flow = self.message(conn_slot, conn_generation, message, &mut own_names, now);
                         let stopped = matches!(flow, Flow::Park(..)).then(|| message.to_vec());
                         (flow, stopped)
                     };
@@ -291,9 +293,9 @@ impl Core {
             self.connections.get(conn_slot, conn_generation).map_or(0, |connection| connection.backlog.len());
         let consumed = octets.len() - parked_octets.min(input.len());
         if let Some(entry) = rx.stream(stream)
-            && let StreamRole::Channel { deframer, .. } = &mut entry.role
+            && let StreamRole::Channel { deframer, names, .. } = &mut entry.role
         {
-            *deframer = own;
+            (*deframer, *names) = (own, own_names);
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most a stream window")]
         self.credit_stream(slot, generation, rx, stream, consumed as u32);
@@ -309,15 +311,15 @@ impl Core {
         }
     }
 
-    /// One whole SLIM message of a connection.
-    fn message(&mut self, slot: u32, generation: u32, message: &[u8], now: Instant) -> Flow {
+    /// One whole SLIM message of a connection; `names` are those of the messages before it.
+    fn message(&mut self, slot: u32, generation: u32, message: &[u8], names: &mut KnownNames, now: Instant) -> Flow {
         self.counters.messages_in += 1;
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         let up = matches!(connection.phase, Phase::Up(_));
         let view = self.reading.run(|| {
             #[cfg(test)]
             trap::spring(message == trap::IN_MESSAGES);
-            parse_within(message, &self.settings.bounds)
+            parse_after(message, &self.settings.bounds, names)
         });
         let view = match view {
             Ok(view) => view,
@@ -438,7 +440,7 @@ impl Core {
                 core.publish_again(slot, generation, &message, cursor, now)
             } else {
                 core.counters.messages_in -= 1; // counted when it was parked
-                core.message(slot, generation, &message, now)
+                core.message(slot, generation, &message, &mut KnownNames::default(), now)
             }
         });
         match outcome {
@@ -485,8 +487,9 @@ impl Core {
     /// What came behind the parked message of a connection that is over: whole messages are still handled.
     fn last_octets(&mut self, slot: u32, generation: u32, mut octets: &[u8], now: Instant) {
         let mut deframer = Deframer::new(self.settings.message_octets_max); // a backlog starts with a message
+        let mut names = KnownNames::default();
         while let Ok(Some(Item::Message(message))) = deframer.next(&mut octets) {
-            match self.message(slot, generation, message, now) {
+            match self.message(slot, generation, message, &mut names, now) {
                 Flow::Next => {}
                 Flow::Park(wait, cursor, resumed) => {
                     let message = message.to_vec();

@@ -7,6 +7,7 @@ mod bounds;
 mod build;
 mod check;
 pub mod fields;
+mod known;
 mod parse;
 mod parse_link;
 mod parse_name;
@@ -18,7 +19,8 @@ pub use build::{
     Content, HeaderParts, NameParts, PublishParts, Session, build_ack, build_link, build_publish, build_subscribe,
     build_unsubscribe,
 };
-pub use parse::{parse, parse_within};
+pub use known::{KNOWN_OCTETS_MAX, KnownNames};
+pub use parse::{parse, parse_after, parse_within};
 pub use rewrite::{MacOut, Patch, rewrite, rewrite_head};
 pub use view::{Ack, Header, LinkNegotiation, MessageView, NameView, Publish, Subscription};
 

@@ -2,6 +2,7 @@
 
 use super::check::{Seen, check, unknown};
 use super::fields::{self, length, varint};
+use super::known::KnownNames;
 use super::parse_link::{ack, link};
 use super::parse_name::name;
 use super::view::{Header, MessageView, NameView, Place, Publish, Subscription};
@@ -26,12 +27,25 @@ pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
 
 /// As [`parse`], with other bounds.
 pub fn parse_within<'a>(message: &'a [u8], bounds: &Bounds) -> Result<MessageView<'a>, WireError> {
-    let view = read(message)?;
+    let view = read(message, None)?;
     bounds.check(&view)?;
     Ok(view)
 }
 
-fn read(message: &[u8]) -> Result<MessageView<'_>, WireError> {
+/// As [`parse_within`], of a message that most likely has the names of another one read with the same `known`.
+///
+/// What is known changes what reading costs, and never what is read (`message_props.rs`).
+pub fn parse_after<'a>(
+    message: &'a [u8],
+    bounds: &Bounds,
+    known: &'a mut KnownNames,
+) -> Result<MessageView<'a>, WireError> {
+    let view = read(message, Some(known))?;
+    bounds.check(&view)?;
+    Ok(view)
+}
+
+fn read<'a>(message: &'a [u8], known: Option<&'a mut KnownNames>) -> Result<MessageView<'a>, WireError> {
     let mut walk = Walk::new(message, "Message");
     let mut body = None;
     while !walk.is_done() {
@@ -51,7 +65,7 @@ fn read(message: &[u8]) -> Result<MessageView<'_>, WireError> {
     }
     let Some(body) = body else { return Err(WireError::NoType) };
     match body.key {
-        PUBLISH => publish(&body),
+        PUBLISH => publish(&body, known),
         SUBSCRIBE => subscription(&body, "Subscribe").map(MessageView::Subscribe),
         UNSUBSCRIBE => subscription(&body, "Unsubscribe").map(MessageView::Unsubscribe),
         LINK => link(body.octets).map(MessageView::Link),
@@ -77,7 +91,7 @@ struct Body<'a> {
     end: usize,
 }
 
-fn publish<'a>(body: &Body<'a>) -> Result<MessageView<'a>, WireError> {
+fn publish<'a>(body: &Body<'a>, mut known: Option<&'a mut KnownNames>) -> Result<MessageView<'a>, WireError> {
     const WITHIN: &str = "Publish";
     let mut publish = Publish::EMPTY;
     let mut seen = Seen::new(WITHIN);
@@ -87,7 +101,7 @@ fn publish<'a>(body: &Body<'a>) -> Result<MessageView<'a>, WireError> {
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(body, &mut walk, &mut publish.header)?;
+                header(body, &mut walk, &mut publish.header, known.take())?;
             }
             SESSION => {
                 seen.once(fields::body::SESSION)?;
@@ -147,7 +161,7 @@ fn subscription<'a>(body: &Body<'a>, within: &'static str) -> Result<Subscriptio
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(body, &mut walk, &mut subscription.header)?;
+                header(body, &mut walk, &mut subscription.header, None)?;
             }
             SUBSCRIPTION_ID => {
                 seen.once(fields::body::SUBSCRIPTION_ID)?;
@@ -163,24 +177,30 @@ fn subscription<'a>(body: &Body<'a>, within: &'static str) -> Result<Subscriptio
 }
 
 /// Takes the header off the front of the walk through `body`, which stands behind the header's key.
-fn header<'a>(body: &Body<'a>, walk: &mut Walk<'a>, header: &mut Header<'a>) -> Result<(), WireError> {
+fn header<'a>(
+    body: &Body<'a>,
+    walk: &mut Walk<'a>,
+    header: &mut Header<'a>,
+    known: Option<&'a mut KnownNames>,
+) -> Result<(), WireError> {
     const WITHIN: &str = "SLIMHeader";
     let length_at = body.end - walk.left();
     let octets = walk.octets()?;
     let end = body.end - walk.left();
     let mut seen = Seen::new(WITHIN);
     let (mut ttl_at, mut mac_at) = (0, 0); // 0: no place to patch
+    let (mut known_source, mut known_destination) = known.map(KnownNames::pair).unzip();
     let mut walk = Walk::new(octets, WITHIN);
     while !walk.is_done() {
         let key = walk.key()?;
         match key {
             SOURCE => {
                 seen.once(fields::header::SOURCE)?;
-                name(walk.octets()?, WireError::NoSource, &mut header.source)?;
+                name(walk.octets()?, WireError::NoSource, known_source.take(), &mut header.source)?;
             }
             DESTINATION => {
                 seen.once(fields::header::DESTINATION)?;
-                name(walk.octets()?, WireError::NoDestination, &mut header.destination)?;
+                name(walk.octets()?, WireError::NoDestination, known_destination.take(), &mut header.destination)?;
             }
             IDENTITY => {
                 seen.once(fields::header::IDENTITY)?;

@@ -2,13 +2,31 @@
 
 use super::check::{Seen, unknown};
 use super::fields::{self, length, varint};
+use super::known::KnownName;
 use super::view::NameView;
 use crate::error::WireError;
 use crate::name::{Name, NameId, Prefix};
 use crate::proto::{self, Walk, varint_of};
 
 /// Reads a `Name`; `missing` is what its absence is called.
-pub(super) fn name<'a>(octets: &'a [u8], missing: WireError, name: &mut NameView<'a>) -> Result<(), WireError> {
+#[inline]
+pub(super) fn name<'a>(
+    octets: &'a [u8],
+    missing: WireError,
+    known: Option<&'a mut KnownName>,
+    name: &mut NameView<'a>,
+) -> Result<(), WireError> {
+    let Some(known) = known else { return read_name(octets, missing, name) };
+    if known.is(octets) {
+        known.again(octets, name);
+        return Ok(());
+    }
+    read_name(octets, missing, name)?;
+    known.met(name);
+    Ok(())
+}
+
+fn read_name<'a>(octets: &'a [u8], missing: WireError, name: &mut NameView<'a>) -> Result<(), WireError> {
     const WITHIN: &str = "Name";
     name.encoded = octets;
     if usual_name(octets, name).is_some() {
