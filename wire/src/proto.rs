@@ -35,7 +35,8 @@ pub const fn key(number: u32, wire_type: u32) -> u32 {
 
 /// What is left of one protobuf message; taken apart from the front.
 ///
-/// `Copy`, so that a fork can look ahead. `within` is only for errors.
+/// `Copy`, so that a fork can look ahead, and so that roads seldom taken get a copy: a walk nobody holds by reference
+/// stays in registers. `within` is only for errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk<'a> {
     rest: &'a [u8],
@@ -81,7 +82,7 @@ impl<'a> Walk<'a> {
                 self.rest = rest;
                 Ok(value)
             }
-            _ => Err(self.bad_varint()),
+            _ => Err(bad_varint(self.rest.len(), self.within)),
         }
     }
 
@@ -96,7 +97,7 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     pub(crate) fn octets(&mut self) -> Result<&'a [u8], WireError> {
         let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX); // longer than any slice
-        let Some((octets, rest)) = self.rest.split_at_checked(length) else { return Err(self.truncated()) };
+        let Some((octets, rest)) = self.rest.split_at_checked(length) else { return Err(truncated(self.within)) };
         self.rest = rest;
         Ok(octets)
     }
@@ -141,22 +142,21 @@ impl<'a> Walk<'a> {
 
     #[inline(always)]
     fn advance(&mut self, octets: usize) -> Result<(), WireError> {
-        let Some(rest) = self.rest.get(octets..) else { return Err(self.truncated()) };
+        let Some(rest) = self.rest.get(octets..) else { return Err(truncated(self.within)) };
         self.rest = rest;
         Ok(())
     }
+}
 
-    #[cold]
-    fn truncated(&self) -> WireError {
-        WireError::Truncated { within: self.within }
-    }
+#[cold]
+fn truncated(within: &'static str) -> WireError {
+    WireError::Truncated { within }
+}
 
-    /// What is wrong with the varint at the front.
-    #[cold]
-    fn bad_varint(&self) -> WireError {
-        let is_long = self.rest.len() >= VARINT_OCTETS_MAX;
-        if is_long { WireError::VarintTooLong { within: self.within } } else { self.truncated() }
-    }
+/// What is wrong with the varint in front of so many octets.
+#[cold]
+fn bad_varint(left: usize, within: &'static str) -> WireError {
+    if left >= VARINT_OCTETS_MAX { WireError::VarintTooLong { within } } else { truncated(within) }
 }
 
 /// The value of the varint in front, and its octets: none when it is truncated, too long, or above 64 bits.

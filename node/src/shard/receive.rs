@@ -10,7 +10,7 @@ use crate::limits;
 use slimline_fib::FanoutCursor;
 use slimline_wire::grpc::{Deframer, GrpcError, Item, Status};
 use slimline_wire::h2::{Code, Event, StreamId};
-use slimline_wire::message::{KnownNames, MessageView, parse_after};
+use slimline_wire::message::{KnownNames, MessageView, parse_into};
 use std::time::Instant;
 use tracing::warn;
 
@@ -316,13 +316,14 @@ impl Core {
         self.counters.messages_in += 1;
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         let up = matches!(connection.phase, Phase::Up(_));
-        let view = self.reading.run(|| {
+        let mut view = MessageView::BLANK;
+        let outcome = self.reading.run(|| {
             #[cfg(test)]
             trap::spring(message == trap::IN_MESSAGES);
-            parse_after(message, &self.settings.bounds, names)
+            parse_into(message, &self.settings.bounds, names, &mut view)
         });
-        let view = match view {
-            Ok(view) => view,
+        match outcome {
+            Ok(()) => {}
             Err(error) if up => {
                 self.counters.drop_malformed += 1;
                 let Some(connection) = self.connections.get_mut(slot, generation) else { return Flow::Ended };
@@ -337,7 +338,7 @@ impl Core {
                 self.end_connection(slot, generation, Status::INVALID_ARGUMENT, &text);
                 return Flow::Ended;
             }
-        };
+        }
         if !up {
             return self.negotiate(slot, generation, &view, now);
         }
@@ -345,10 +346,10 @@ impl Core {
         trap::spring(
             matches!(&view, MessageView::Publish(it) if it.header.destination.text.is_some_and(|text| text[2] == trap::IN_FORWARDING)),
         );
-        match view {
+        match &view {
             MessageView::Publish(publish) => self.publish(slot, generation, message, &publish.header, now),
-            MessageView::Subscribe(request) => self.subscription(slot, generation, &request, true),
-            MessageView::Unsubscribe(request) => self.subscription(slot, generation, &request, false),
+            MessageView::Subscribe(request) => self.subscription(slot, generation, request, true),
+            MessageView::Unsubscribe(request) => self.subscription(slot, generation, request, false),
             MessageView::Link(_) | MessageView::SubscriptionAck(_) => {
                 self.counters.ignored += 1;
                 Flow::Next

@@ -15,7 +15,7 @@ pub(crate) fn check(message: &[u8], schema: &'static Schema, depth: u32) -> Resu
         let key = walk.key()?;
         let number = key >> 3;
         let Some(kind) = schema.fields.get(number as usize - 1) else {
-            walk.skip(key, depth)?;
+            walk = unknown(walk, key, 0, schema.name, depth)?;
             continue;
         };
         let expected = if let Kind::Varint = kind { wire_type::VARINT } else { wire_type::LENGTH };
@@ -41,20 +41,22 @@ pub(crate) fn check(message: &[u8], schema: &'static Schema, depth: u32) -> Resu
     Ok(())
 }
 
-/// Steps over a field no arm knew: one above `last` is unknown, any other has the wrong wire type.
+/// Steps over a field no arm knew, and gives the walk behind it: one above `last` is unknown, any other has the wrong wire
+/// type.
 #[cold]
-pub(super) fn unknown(
-    walk: &mut Walk<'_>,
+pub(super) fn unknown<'a>(
+    mut walk: Walk<'a>,
     key: u32,
     last: u32,
     within: &'static str,
     depth: u32,
-) -> Result<(), WireError> {
+) -> Result<Walk<'a>, WireError> {
     let field = key >> 3;
     if field <= last {
         return Err(WireError::WrongWireType { within, field });
     }
-    walk.skip(key, depth)
+    walk.skip(key, depth)?;
+    Ok(walk)
 }
 
 /// Which fields were there already.

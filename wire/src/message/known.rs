@@ -6,7 +6,7 @@
 use super::view::NameView;
 use crate::name::{Name, NameId, Prefix};
 
-/// The names of one stream's last publishes, for [`super::parse_after`]; holds no memory before the first.
+/// The names of one stream's last publishes, for [`super::parse_into`]; holds no memory before the first.
 ///
 /// Bounds: two names of [`KNOWN_OCTETS_MAX`] octets at most.
 #[derive(Debug, Default)]

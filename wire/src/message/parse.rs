@@ -27,25 +27,29 @@ pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
 
 /// As [`parse`], with other bounds.
 pub fn parse_within<'a>(message: &'a [u8], bounds: &Bounds) -> Result<MessageView<'a>, WireError> {
-    let view = read(message, None)?;
+    let mut view = MessageView::BLANK;
+    read(message, None, &mut view)?;
     bounds.check(&view)?;
     Ok(view)
 }
 
-/// As [`parse_within`], of a message that most likely has the names of another one read with the same `known`.
+/// As [`parse_within`], of a message that most likely has the names of another one read with the same `known`, into a
+/// `view` that stays where it is.
 ///
-/// What is known changes what reading costs, and never what is read (`message_props.rs`).
-pub fn parse_after<'a>(
+/// Shape:  what is known changes what reading costs, and never what is read (`tests/message_props.rs`); a view is some
+///         400 octets, which would be copied several times on their way out of here.
+/// Errors: as [`parse()`]; then `view` has no meaning.
+pub fn parse_into<'a>(
     message: &'a [u8],
     bounds: &Bounds,
     known: &'a mut KnownNames,
-) -> Result<MessageView<'a>, WireError> {
-    let view = read(message, Some(known))?;
-    bounds.check(&view)?;
-    Ok(view)
+    view: &mut MessageView<'a>,
+) -> Result<(), WireError> {
+    read(message, Some(known), view)?;
+    bounds.check(view)
 }
 
-fn read<'a>(message: &'a [u8], known: Option<&'a mut KnownNames>) -> Result<MessageView<'a>, WireError> {
+fn read<'a>(message: &'a [u8], known: Option<&'a mut KnownNames>, view: &mut MessageView<'a>) -> Result<(), WireError> {
     let mut walk = Walk::new(message, "Message");
     let mut body = None;
     while !walk.is_done() {
@@ -60,17 +64,18 @@ fn read<'a>(message: &'a [u8], known: Option<&'a mut KnownNames>) -> Result<Mess
             let octets = walk.octets()?;
             body = Some(Body { key, octets, length_at, end: message.len() - walk.left() });
         } else {
-            unknown(&mut walk, key, fields::message::SUBSCRIPTION_ACK, "Message", 0)?;
+            walk = unknown(walk, key, fields::message::SUBSCRIPTION_ACK, "Message", 0)?;
         }
     }
     let Some(body) = body else { return Err(WireError::NoType) };
     match body.key {
-        PUBLISH => publish(&body, known),
-        SUBSCRIBE => subscription(&body, "Subscribe").map(MessageView::Subscribe),
-        UNSUBSCRIBE => subscription(&body, "Unsubscribe").map(MessageView::Unsubscribe),
-        LINK => link(body.octets).map(MessageView::Link),
-        _ => ack(body.octets).map(MessageView::SubscriptionAck),
+        PUBLISH => return publish(&body, known, view),
+        SUBSCRIBE => *view = MessageView::Subscribe(subscription(&body, "Subscribe")?),
+        UNSUBSCRIBE => *view = MessageView::Unsubscribe(subscription(&body, "Unsubscribe")?),
+        LINK => *view = MessageView::Link(link(body.octets)?),
+        _ => *view = MessageView::SubscriptionAck(ack(body.octets)?),
     }
+    Ok(())
 }
 
 const SUBSCRIBE: u32 = length(fields::message::SUBSCRIBE);
@@ -91,9 +96,14 @@ struct Body<'a> {
     end: usize,
 }
 
-fn publish<'a>(body: &Body<'a>, mut known: Option<&'a mut KnownNames>) -> Result<MessageView<'a>, WireError> {
+fn publish<'a>(
+    body: &Body<'a>,
+    mut known: Option<&'a mut KnownNames>,
+    view: &mut MessageView<'a>,
+) -> Result<(), WireError> {
     const WITHIN: &str = "Publish";
-    let mut publish = Publish::EMPTY;
+    *view = MessageView::Publish(Publish::EMPTY);
+    let MessageView::Publish(publish) = view else { unreachable!("just written") };
     let mut seen = Seen::new(WITHIN);
     let mut walk = Walk::new(body.octets, WITHIN);
     while !walk.is_done() {
@@ -101,11 +111,14 @@ fn publish<'a>(body: &Body<'a>, mut known: Option<&'a mut KnownNames>) -> Result
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(body, &mut walk, &mut publish.header, known.take())?;
+                let length_at = body.end - walk.left();
+                let octets = walk.octets()?;
+                let part = Part { octets, length_at, end: body.end - walk.left() };
+                header(body, &part, &mut publish.header, known.take())?;
             }
             SESSION => {
                 seen.once(fields::body::SESSION)?;
-                session(walk.octets()?, &mut publish)?;
+                session(walk.octets()?, publish)?;
             }
             CONTENT => {
                 seen.once(fields::body::CONTENT)?;
@@ -113,7 +126,7 @@ fn publish<'a>(body: &Body<'a>, mut known: Option<&'a mut KnownNames>) -> Result
                 check(content, &fields::CONTENT, 2)?;
                 publish.content = Some(content);
             }
-            _ => unknown(&mut walk, key, fields::body::CONTENT, WITHIN, 1)?,
+            _ => walk = unknown(walk, key, fields::body::CONTENT, WITHIN, 1)?,
         }
     }
     if !seen.has(fields::body::HEADER) {
@@ -122,7 +135,7 @@ fn publish<'a>(body: &Body<'a>, mut known: Option<&'a mut KnownNames>) -> Result
     if !seen.has(fields::body::SESSION) {
         return Err(WireError::NoSession);
     }
-    Ok(MessageView::Publish(publish))
+    Ok(())
 }
 
 const HEADER: u32 = length(fields::body::HEADER);
@@ -137,7 +150,7 @@ fn session(octets: &[u8], publish: &mut Publish<'_>) -> Result<(), WireError> {
     while !walk.is_done() {
         let key = walk.key()?;
         if !(varint(1)..=varint(4)).contains(&key) || key & 7 != 0 {
-            unknown(&mut walk, key, 4, WITHIN, 2)?;
+            walk = unknown(walk, key, 4, WITHIN, 2)?;
             continue;
         }
         seen.once(key >> 3)?;
@@ -161,13 +174,16 @@ fn subscription<'a>(body: &Body<'a>, within: &'static str) -> Result<Subscriptio
         match key {
             HEADER => {
                 seen.once(fields::body::HEADER)?;
-                header(body, &mut walk, &mut subscription.header, None)?;
+                let length_at = body.end - walk.left();
+                let octets = walk.octets()?;
+                let part = Part { octets, length_at, end: body.end - walk.left() };
+                header(body, &part, &mut subscription.header, None)?;
             }
             SUBSCRIPTION_ID => {
                 seen.once(fields::body::SUBSCRIPTION_ID)?;
                 subscription.subscription_id = walk.varint()?;
             }
-            _ => unknown(&mut walk, key, fields::body::SUBSCRIPTION_ID, within, 1)?,
+            _ => walk = unknown(walk, key, fields::body::SUBSCRIPTION_ID, within, 1)?,
         }
     }
     if !seen.has(fields::body::HEADER) {
@@ -176,17 +192,21 @@ fn subscription<'a>(body: &Body<'a>, within: &'static str) -> Result<Subscriptio
     Ok(subscription)
 }
 
-/// Takes the header off the front of the walk through `body`, which stands behind the header's key.
+/// The header inside `body`, and where.
+struct Part<'a> {
+    octets: &'a [u8],
+    length_at: usize,
+    end: usize,
+}
+
 fn header<'a>(
     body: &Body<'a>,
-    walk: &mut Walk<'a>,
+    part: &Part<'a>,
     header: &mut Header<'a>,
     known: Option<&'a mut KnownNames>,
 ) -> Result<(), WireError> {
     const WITHIN: &str = "SLIMHeader";
-    let length_at = body.end - walk.left();
-    let octets = walk.octets()?;
-    let end = body.end - walk.left();
+    let Part { octets, length_at, end } = *part;
     let mut seen = Seen::new(WITHIN);
     let (mut ttl_at, mut mac_at) = (0, 0); // 0: no place to patch
     let (mut known_source, mut known_destination) = known.map(KnownNames::pair).unzip();
@@ -246,7 +266,7 @@ fn header<'a>(
                 seen.once(fields::header::E2E_HEADER_SIG)?;
                 header.e2e_header_sig = Some(walk.octets()?);
             }
-            _ => unknown(&mut walk, key, fields::header::LAST, WITHIN, 2)?,
+            _ => walk = unknown(walk, key, fields::header::LAST, WITHIN, 2)?,
         }
     }
     if !seen.has(fields::header::SOURCE) {

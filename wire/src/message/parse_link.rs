@@ -19,7 +19,7 @@ pub(super) fn link(octets: &[u8]) -> Result<LinkNegotiation<'_>, WireError> {
             }
             negotiation = Some(link_negotiation(walk.octets()?)?);
         } else {
-            unknown(&mut walk, key, fields::link::NEGOTIATION, WITHIN, 1)?;
+            walk = unknown(walk, key, fields::link::NEGOTIATION, WITHIN, 1)?;
         }
     }
     negotiation.ok_or(WireError::NoNegotiation)
@@ -45,7 +45,7 @@ fn link_negotiation(octets: &[u8]) -> Result<LinkNegotiation<'_>, WireError> {
         let field = key >> 3;
         let is_varint = matches!(field, number::IS_REPLY | number::CONNECTION_TYPE);
         if field > number::LAST || key != if is_varint { varint(field) } else { length(field) } {
-            unknown(&mut walk, key, number::LAST, WITHIN, 2)?;
+            walk = unknown(walk, key, number::LAST, WITHIN, 2)?;
             continue;
         }
         seen.once(field)?;
@@ -83,7 +83,7 @@ pub(super) fn ack(octets: &[u8]) -> Result<Ack<'_>, WireError> {
                 seen.once(fields::ack::ERROR)?;
                 ack.error = walk.string(fields::ack::ERROR)?;
             }
-            _ => unknown(&mut walk, key, fields::ack::ERROR, WITHIN, 1)?,
+            _ => walk = unknown(walk, key, fields::ack::ERROR, WITHIN, 1)?,
         }
     }
     Ok(ack)

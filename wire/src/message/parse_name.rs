@@ -45,7 +45,7 @@ fn read_name<'a>(octets: &'a [u8], missing: WireError, name: &mut NameView<'a>) 
                 seen.once(fields::name::TEXT)?;
                 name.text = Some(string_name(walk.octets()?)?);
             }
-            _ => unknown(&mut walk, key, fields::name::TEXT, WITHIN, 3)?,
+            _ => walk = unknown(walk, key, fields::name::TEXT, WITHIN, 3)?,
         }
     }
     if seen.has(fields::name::ENCODED) { Ok(()) } else { Err(missing) }
@@ -137,7 +137,7 @@ fn encoded_name(octets: &[u8], name: &mut NameView<'_>) -> Result<(), WireError>
                 name.has_id = true;
                 name.name.id = name_id(walk.octets()?)?;
             }
-            _ => unknown(&mut walk, key, fields::name::ID, WITHIN, 4)?,
+            _ => walk = unknown(walk, key, fields::name::ID, WITHIN, 4)?,
         }
     }
     Ok(())
@@ -163,7 +163,7 @@ fn name_id(octets: &[u8]) -> Result<NameId, WireError> {
                 seen.once(fields::name::ID_LOW)?;
                 low = walk.varint()?;
             }
-            _ => unknown(&mut walk, key, fields::name::ID_LOW, WITHIN, 5)?,
+            _ => walk = unknown(walk, key, fields::name::ID_LOW, WITHIN, 5)?,
         }
     }
     Ok(NameId::from_halves([high, low]))
@@ -181,7 +181,7 @@ fn string_name(octets: &[u8]) -> Result<[&str; 3], WireError> {
         let key = walk.key()?;
         let number = key >> 3;
         if key & 7 != proto::wire_type::LENGTH || number > 3 {
-            unknown(&mut walk, key, 3, WITHIN, 4)?;
+            walk = unknown(walk, key, 3, WITHIN, 4)?;
             continue;
         }
         seen.once(number)?;

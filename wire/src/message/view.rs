@@ -19,6 +19,9 @@ pub enum MessageView<'a> {
 }
 
 impl<'a> MessageView<'a> {
+    /// Room for a view, before anything is read into it.
+    pub const BLANK: Self = Self::SubscriptionAck(Ack { subscription_id: 0, success: false, error: "" });
+
     /// The SLIM header, if this kind has one.
     #[must_use]
     pub fn header(&self) -> Option<&Header<'a>> {
