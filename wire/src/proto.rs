@@ -166,6 +166,7 @@ fn bad_varint(left: usize, within: &'static str) -> WireError {
 pub(crate) fn varint_of(input: &[u8]) -> (u64, usize) {
     match *input {
         [first, ..] if first < 0x80 => (u64::from(first), 1),
+        [first, second, ..] if second < 0x80 => (u64::from(first & 0x7f) | u64::from(second) << 7, 2),
         _ => long_varint(input),
     }
 }

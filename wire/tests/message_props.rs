@@ -4,7 +4,9 @@ mod recordings;
 
 use proptest::prelude::*;
 use slimline_wire::message::{MacOut, parse};
-use slimline_wire::testing::message::{agrees_with_prost, compose, compose_and_spoil, rewrites_as_prost_would, spoil};
+use slimline_wire::testing::message::{
+    agrees_with_prost, compose, compose_and_spoil, is_read_alike_after, rewrites_as_prost_would, spoil,
+};
 
 fn mac_out() -> impl Strategy<Value = MacOut> {
     prop_oneof![Just(MacOut::Keep), Just(MacOut::Remove), any::<[u8; 32]>().prop_map(MacOut::Set)]
@@ -30,6 +32,14 @@ proptest! {
     #[test]
     fn any_octets_are_read_as_prost_reads_them(octets in prop::collection::vec(any::<u8>(), 0..64)) {
         agrees_with_prost(&octets);
+    }
+
+    #[test]
+    fn names_known_change_nothing(seed: u64, other: u64) {
+        let message = compose(seed);
+        is_read_alike_after(&message, &compose(other));
+        is_read_alike_after(&message, &spoil(message.clone(), other));
+        is_read_alike_after(&compose_and_spoil(other), &message);
     }
 
     #[test]

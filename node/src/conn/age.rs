@@ -20,6 +20,8 @@ struct Step {
     /// Position of its first octet.
     start: u64,
     began: Instant,
+    /// When the next step begins.
+    ends: Instant,
     messages: u32,
 }
 
@@ -28,8 +30,8 @@ impl AgeLog {
     #[inline]
     pub(crate) fn queue(&mut self, octets: usize, messages: u32, now: Instant) {
         match self.steps.back_mut() {
-            Some(step) if now.saturating_duration_since(step.began) < AGE_STEP => step.messages += messages,
-            _ => self.steps.push_back(Step { start: self.queued, began: now, messages }),
+            Some(step) if now < step.ends => step.messages += messages,
+            _ => self.steps.push_back(Step { start: self.queued, began: now, ends: now + AGE_STEP, messages }),
         }
         self.queued += octets as u64;
     }

@@ -316,7 +316,7 @@ impl Core {
         self.counters.messages_in += 1;
         let Some(connection) = self.connections.get(slot, generation) else { return Flow::Ended };
         let up = matches!(connection.phase, Phase::Up(_));
-        let mut view = MessageView::BLANK;
+        let mut view = MessageView::blank();
         let outcome = self.reading.run(|| {
             #[cfg(test)]
             trap::spring(message == trap::IN_MESSAGES);

@@ -100,7 +100,7 @@ impl Core {
                 connection.out.back()
             };
             let start = target.len() + PREFIX_OCTETS;
-            target.extend_from_slice(&prefix(length));
+            target.extend(prefix(length)); // five octets: no call to copy them
             target.extend_from_slice(message);
             if let Some((ttl_at, tag)) = in_place {
                 target[start + ttl_at as usize] = ttl;

@@ -186,24 +186,27 @@ pub fn preimage(link_id: &str, header: &Header<'_>, ttl: u32, hop: HopFields, ou
 #[inline]
 fn put_varying(header: &Header<'_>, ttl: u32, hop: HopFields, out: &mut Vec<u8>) {
     put_text(header.identity, out);
-    out.extend_from_slice(&header.fanout.to_le_bytes());
-    match hop {
-        HopFields::AsReceived => {
-            put_option(header.recv_from, out);
-            put_option(header.forward_to, out);
+    let fanout = header.fanout.to_le_bytes();
+    match (hop, header.recv_from, header.forward_to) {
+        (HopFields::Cleared, ..) | (HopFields::AsReceived, None, None) => {
+            out.extend([fanout[0], fanout[1], fanout[2], fanout[3], 0, 0]);
         }
-        HopFields::Cleared => out.extend_from_slice(&[0, 0]),
+        (HopFields::AsReceived, recv_from, forward_to) => {
+            out.extend(fanout);
+            put_option(recv_from, out);
+            put_option(forward_to, out);
+        }
     }
+    let ttl = ttl.to_le_bytes();
     match header.error {
-        None => out.push(0),
-        Some(error) => out.extend_from_slice(&[1, error.into()]),
+        None => out.extend([0, ttl[0], ttl[1], ttl[2], ttl[3]]),
+        Some(error) => out.extend([1, error.into(), ttl[0], ttl[1], ttl[2], ttl[3]]),
     }
-    out.extend_from_slice(&ttl.to_le_bytes());
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {
     let length = u32::try_from(text.len()).expect("shorter than 4 GiB");
-    out.extend_from_slice(&length.to_le_bytes());
+    out.extend(length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -381,15 +384,12 @@ fn absorb(key: &[u8; 32], mask: u8) -> State {
 /// Pads `buffer` to whole blocks, `hashed` octets having gone before.
 #[inline]
 fn pad(hashed: usize, buffer: &mut Vec<u8>) {
-    const PADDING: [u8; BLOCK_OCTETS] = {
-        let mut padding = [0; BLOCK_OCTETS];
-        padding[0] = 0x80;
-        padding
-    };
     let bits = (hashed + buffer.len()) as u64 * 8;
-    let room = BLOCK_OCTETS - (buffer.len() + 8) % BLOCK_OCTETS; // 1 to 64
-    buffer.extend_from_slice(&PADDING[..room]);
-    buffer.extend_from_slice(&bits.to_be_bytes());
+    buffer.push(0x80);
+    buffer.resize((buffer.len() + 8).next_multiple_of(BLOCK_OCTETS), 0);
+    if let Some(last) = buffer.last_chunk_mut() {
+        *last = bits.to_be_bytes();
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ impl Bounds {
 
     #[inline]
     fn header(&self, header: &Header<'_>) -> Result<(), WireError> {
+        if header.octets() <= self.identity_octets_max.min(self.name_component_octets_max).min(self.header_octets_max) {
+            return Ok(()); // no part is longer than the whole
+        }
         let too_long = |length: usize, limit: usize| (length > limit).then_some((length, limit));
         if let Some((length, limit)) = too_long(header.octets(), self.header_octets_max) {
             return Err(WireError::HeaderTooLong { length, limit });

@@ -99,3 +99,42 @@ impl Default for KnownName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view<'a>(encoded: &'a [u8], text: Option<[&'a str; 3]>) -> NameView<'a> {
+        let name = Name { prefix: Prefix([1, 2, 3]), id: NameId(u128::from(encoded[0])) };
+        NameView { name, has_id: true, text, encoded }
+    }
+
+    #[test]
+    fn a_name_that_comes_again_is_known_with_all_its_parts() {
+        let mut known = KnownName::default();
+        assert!(!known.is(b""), "nothing is known, not even nothing");
+        for text in [None, Some(["", "é", "service"]), Some(["o", "", ""])] {
+            known.learn(&view(b"a", text));
+            assert!(known.is(b"a") && !known.is(b"ab") && !known.is(b"b"));
+            let mut again = view(b"b", None);
+            known.again(b"a", &mut again);
+            assert_eq!(again, view(b"a", text));
+        }
+    }
+
+    #[test]
+    fn of_strangers_few_are_remembered_and_long_ones_never() {
+        let mut known = KnownName::default();
+        let learnt = (0..=u8::MAX).filter(|&octet| {
+            known.met(&view(&[octet], None));
+            known.is(&[octet])
+        });
+        assert_eq!(learnt.count(), 256 / 8);
+        let mut known = KnownName::default();
+        known.met(&view(&[7; KNOWN_OCTETS_MAX + 1], None));
+        assert!(known.encoded.is_empty());
+        known.strangers = 0;
+        known.met(&view(&[7; KNOWN_OCTETS_MAX], None));
+        assert!(known.is(&[7; KNOWN_OCTETS_MAX]));
+    }
+}

@@ -27,7 +27,7 @@ pub fn parse(message: &[u8]) -> Result<MessageView<'_>, WireError> {
 
 /// As [`parse`], with other bounds.
 pub fn parse_within<'a>(message: &'a [u8], bounds: &Bounds) -> Result<MessageView<'a>, WireError> {
-    let mut view = MessageView::BLANK;
+    let mut view = MessageView::blank();
     read(message, None, &mut view)?;
     bounds.check(&view)?;
     Ok(view)

@@ -6,8 +6,8 @@ pub use super::compose::{compose, compose_and_spoil, spoil};
 use crate::link::{HeaderMac, HopFields, preimage};
 use crate::message::fields;
 use crate::message::{
-    HEADER_OCTETS_MAX, Header, IDENTITY_OCTETS_MAX, LINK_STRING_OCTETS_MAX, MAC_OCTETS, MacOut, MessageView,
-    NAME_COMPONENT_OCTETS_MAX, NameView, parse, rewrite,
+    Bounds, HEADER_OCTETS_MAX, Header, IDENTITY_OCTETS_MAX, KnownNames, LINK_STRING_OCTETS_MAX, MAC_OCTETS, MacOut,
+    MessageView, NAME_COMPONENT_OCTETS_MAX, NameView, parse, parse_into, rewrite,
 };
 use crate::proto::{Walk, key, wire_type};
 use crate::{ConnType, NameId, WireError, pb};
@@ -125,6 +125,18 @@ pub fn assert_same(view: &MessageView<'_>, message: &pb::Message) {
             assert_eq!(ours.error, theirs.error);
         }
         (ours, theirs) => panic!("{ours:?} is not {theirs:?}"),
+    }
+}
+
+/// What was read before changes nothing of what is read.
+pub fn is_read_alike_after(before: &[u8], octets: &[u8]) {
+    for sequence in [[before, octets, before, octets], [octets, octets, before, octets]] {
+        let mut known = KnownNames::default();
+        for octets in sequence {
+            let mut view = MessageView::blank();
+            let outcome = parse_into(octets, &Bounds::DEFAULT, &mut known, &mut view);
+            assert_eq!(outcome.map(|()| view), parse(octets), "in {sequence:02x?}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Here, and not in the fuzz crate, so that the ordinary tests replay what fuzzers found worth keeping (`tests/seeds.rs`).
 
-use super::message::{agrees_with_prost, compose_and_spoil, rewrites_as_prost_would};
+use super::message::{agrees_with_prost, compose_and_spoil, is_read_alike_after, rewrites_as_prost_would};
 use super::props;
 use crate::h2::{Limits, Role};
 use crate::message::MacOut;
@@ -38,7 +38,10 @@ pub fn message(octets: &[u8]) {
     check_message(octets);
     // Eight octets more reach deep into well-formed messages, which random octets seldom do.
     if let Some((seed, _)) = octets.split_first_chunk() {
-        check_message(&compose_and_spoil(u64::from_le_bytes(*seed)));
+        let composed = compose_and_spoil(u64::from_le_bytes(*seed));
+        check_message(&composed);
+        is_read_alike_after(&composed, octets);
+        is_read_alike_after(octets, &composed);
     }
 }
 
