@@ -12,7 +12,7 @@ use crate::error::{BenchError, Result};
 use crate::plan::Plan;
 use crate::relay;
 use crate::report::write::Outputs;
-use crate::report::{Measurement, Report, table};
+use crate::report::{Knee, Measurement, Report, table};
 use crate::scenario::{Command, Options, Scenario, Spread};
 
 /// Measures a SLIM node. Every run is also a correctness run: the exit code is 1 when a message was lost, doubled,
@@ -156,6 +156,7 @@ fn describe(plan: &Plan) -> String {
 }
 
 fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
+    let mut knees = Vec::new();
     for repeat in 0..plan.repeats {
         let suffix = if plan.repeats > 1 { format!(" #{}", repeat + 1) } else { String::new() };
         match plan.command {
@@ -176,7 +177,7 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
                     report.measurements.push(one(&step, format!("{:.0} % load{suffix}", share * 100.0))?);
                 }
             }
-            Command::Capacity => capacity(plan, &suffix, report)?,
+            Command::Capacity => knees.push(capacity(plan, &suffix, report)?),
             Command::Names => report.measurements.push(names(plan, format!("{} names{suffix}", plan.names))?),
             Command::Idle => report.measurements.push(idle(plan, format!("{} idle{suffix}", plan.connections))?),
             Command::Soak => report.measurements.push(soak(plan, format!("soak{suffix}"))?),
@@ -185,6 +186,9 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
             }
             Command::Churn => report.measurements.push(churn(plan, format!("{}{suffix}", describe(plan)))?),
         }
+    }
+    if plan.command == Command::Capacity {
+        report.knees.push(Knee::of(plan.hold, knees));
     }
     Ok(())
 }
@@ -280,11 +284,10 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
 /// Steps between two rates that bound the knee.
 const KNEE_SHARE: f64 = 1.05;
 
-/// The knee: doubles the rate until it no longer holds, then halves the gap.
-fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<()> {
+/// The knee, 0 if there is none: doubles the rate until it no longer holds, then halves the gap.
+fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<f64> {
     let (mut low, mut high) = (0.0, f64::INFINITY);
     let mut rate = plan.rates.first().copied().unwrap_or(10_000.0);
-    let mut best = None;
     while high / f64::max(low, 1.0) > KNEE_SHARE {
         let step = Plan { rates: vec![rate], ..plan.clone() };
         let measurement = one(&step, format!("{rate:.0}/s{suffix}"))?;
@@ -294,7 +297,6 @@ fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<()> {
         report.measurements.push(measurement);
         if holds {
             low = rate;
-            best = Some(report.measurements.len() - 1);
         } else {
             high = rate;
         }
@@ -311,13 +313,7 @@ fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<()> {
         // Let queues of an overloaded step empty themselves.
         std::thread::sleep(Duration::from_millis(200));
     }
-    if let Some(best) = best {
-        let hold_us = plan.hold.as_micros();
-        report.measurements[best]
-            .extra
-            .insert(format!("capacity{suffix} holding p99.9 <= {hold_us} us, messages/s"), low);
-    }
-    Ok(())
+    Ok(low)
 }
 
 #[cfg(test)]

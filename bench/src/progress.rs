@@ -55,14 +55,8 @@ impl Progress {
         if sample.p99_us > 0.0 {
             self.p99_us.set(sample.p99_us);
         }
-        self.show(sample.seconds / plan.duration.as_secs_f64().max(1e-9), || {
-            let cpu = if plan.node_pid.is_some() {
-                format!(", node CPU {:.0} %", sample.node_cpu * 100.0)
-            } else {
-                String::new()
-            };
-            format!("{:.0} messages/s, p99 {:.0} us{cpu}", sample.delivered_per_s, self.p99_us.get())
-        });
+        let share = sample.seconds / plan.duration.as_secs_f64().max(1e-9);
+        self.show(share, || live(sample, self.p99_us.get(), plan.node_pid.is_some()));
     }
 
     /// Takes the bar away.
@@ -70,5 +64,31 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What goes on, in a line.
+fn live(sample: &Sample, p99_us: f64, knows_node: bool) -> String {
+    let cpu = if knows_node { format!(", node CPU {:.0} %", sample.node_cpu * 100.0) } else { String::new() };
+    format!("{:.0} messages/s, p99 {p99_us:.0} us{cpu}", sample.delivered_per_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_rate_the_p99_and_the_nodes_cpu_where_it_is_known() {
+        let sample = Sample {
+            seconds: 1.0,
+            sent_per_s: 0.0,
+            delivered_per_s: 1234.4,
+            p99_us: 0.0,
+            p99_9_us: 0.0,
+            node_cpu: 0.126,
+            node_rss_octets: 0,
+        };
+        assert_eq!(live(&sample, 55.6, true), "1234 messages/s, p99 56 us, node CPU 13 %");
+        assert_eq!(live(&sample, 55.6, false), "1234 messages/s, p99 56 us");
     }
 }

@@ -147,6 +147,19 @@ fn somebody_else_listens() {
 /// SETTINGS, then `:status: 401` on stream 1 with END_STREAM, as a node with another secret answers.
 const UNAUTHORIZED: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x05\x01\x05\x00\x00\x00\x01\x08\x03401";
 
+/// SETTINGS, `:status: 200`, then trailers with `grpc-status: 7` and `grpc-message: no key`, as a node answers a link
+/// it will not negotiate.
+const NEGOTIATION_REFUSED: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88\
+    \x00\x00\x24\x01\x05\x00\x00\x00\x01\x00\x0bgrpc-status\x017\x00\x0cgrpc-message\x06no key";
+
+#[test]
+fn a_negotiation_that_fails() {
+    for command in ["throughput", "churn"] {
+        run(slimload(&format!("{command} --node {}", server(NEGOTIATION_REFUSED))))
+            .refused_with("grpc-status 7 no key (negotiation refused)");
+    }
+}
+
 #[test]
 fn a_wrong_secret() {
     let folder = Folder::new("secret");

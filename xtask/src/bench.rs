@@ -78,6 +78,9 @@ pub(crate) struct Flags {
     pub(crate) force: bool,
 }
 
+/// What can drive the load generator's sockets.
+const ENGINES: [&str; 3] = ["io-uring", "epoll", "glommio"];
+
 /// Reads what stands behind `bench`.
 ///
 /// Errors: an unknown suite or a malformed value.
@@ -120,6 +123,10 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
             pair
         }
     };
+    let engine: Option<String> = arguments.opt_value_from_str("--engine")?;
+    if let Some(engine) = &engine {
+        ensure!(ENGINES.contains(&engine.as_str()), "--engine {engine}: one of {}", ENGINES.join(", "));
+    }
     Ok(Flags {
         suite: Suite::Node,
         quick: arguments.contains("--quick"),
@@ -128,7 +135,7 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
         targets: arguments.values_from_str("--target")?,
         repeats: arguments.opt_value_from_str("--repeats")?,
         cpus,
-        engine: arguments.opt_value_from_str("--engine")?,
+        engine,
         topic: arguments.opt_value_from_str("--topic")?,
         question: arguments.opt_value_from_str("--question")?,
         dry: arguments.contains("--dry"),

@@ -59,13 +59,17 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         a.extend(b);
         (a, flags.a.clone(), flags.b.clone(), false)
     } else {
+        for name in [&flags.a, &flags.b] {
+            peers::ensure_known(workspace, name)?;
+        }
+        let cases = node::cases(workspace, &flags.node)?;
         let built = peers::build(workspace, flags.node.quick)?;
         let target = |name: &str| peers::target(workspace, &built, name);
         let sitting = Sitting {
             workspace,
             built: &built,
             name: "",
-            cases: node::cases(workspace, &flags.node)?,
+            cases,
             targets: vec![target(&flags.a)?, target(&flags.b)?],
             repeats: flags.node.repeats.unwrap_or(PAIRS),
             cpus: flags.node.cpus,

@@ -116,6 +116,7 @@ impl<'a> Spelled<'a> {
 ///
 /// Errors: [`Missing`] says what to install; anything else is not a target.
 pub(crate) fn target(workspace: &Workspace, built: &Built, name: &str) -> Result<Target> {
+    ensure_known(workspace, name)?;
     let Spelled { base, nodelay, lax, own } = Spelled::of(name)?;
     let ours = || Kind::Slim { own: own.unwrap_or(OWN).to_owned() };
     let relay = |drive: &str| -> Result<(PathBuf, Kind)> {
@@ -137,8 +138,7 @@ pub(crate) fn target(workspace: &Workspace, built: &Built, name: &str) -> Result
             } else if Path::new(other).is_file() {
                 (fs::canonicalize(other)?, Kind::Slim { own: own.unwrap_or_default().to_owned() })
             } else {
-                let built = commit_build(workspace, other);
-                (built.with_context(|| format!("no target, file or commit `{other}` (cargo xtask help)"))?, ours())
+                (commit_build(workspace, other)?, ours())
             }
         }
     };
@@ -147,6 +147,27 @@ pub(crate) fn target(workspace: &Workspace, built: &Built, name: &str) -> Result
         version.push_str("; TCP_NODELAY set on its sockets from outside");
     }
     Ok(Target { name: name.to_owned(), program, kind, nodelay, lax, version })
+}
+
+/// Whether a name is one of a target, before anything is built for it.
+///
+/// Errors: it is neither a target's, nor a file's, nor a commit's.
+pub(crate) fn ensure_known(workspace: &Workspace, name: &str) -> Result<()> {
+    let base = Spelled::of(name)?.base;
+    if ["slimline", "reference", "nats", "relay"].contains(&base)
+        || ["relay-", "without:"].iter().any(|scheme| base.starts_with(scheme))
+        || Path::new(base).is_file()
+    {
+        return Ok(());
+    }
+    let commit = base.strip_prefix("commit:").unwrap_or(base);
+    let found = commit_sha(workspace, commit);
+    found.map(drop).with_context(|| format!("no target, file or commit `{base}` (cargo xtask help)"))
+}
+
+/// A commit's short name.
+fn commit_sha(workspace: &Workspace, commit: &str) -> Result<String> {
+    git(workspace, Path::new("."), &["rev-parse", "--short=12", "--verify", "--quiet", &format!("{commit}^{{commit}}")])
 }
 
 /// Whether the generator's relay can drive its sockets so.
@@ -169,7 +190,7 @@ pub(crate) fn git(workspace: &Workspace, folder: &Path, arguments: &[&str]) -> R
 /// Builds the node of another commit in a checkout of its own.
 fn commit_build(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
     let git = |arguments: &[&str]| git(workspace, Path::new("."), arguments);
-    let sha = git(&["rev-parse", "--short=12", "--verify", "--quiet", &format!("{commit}^{{commit}}")])?;
+    let sha = commit_sha(workspace, commit)?;
     let program = workspace.target.join("peers").join(format!("slimline-{sha}"));
     if program.is_file() {
         return Ok(program);
@@ -330,6 +351,26 @@ mod tests {
     fn slugs_are_file_names() {
         assert_eq!(slug("slimline:shards: 2, engine: epoll"), "slimline-shards-2-engine-epoll");
         assert_eq!(slug("/usr/bin/Slim"), "usr-bin-slim");
+    }
+
+    #[test]
+    fn what_is_no_target_is_said_before_anything_is_built() {
+        let workspace = Workspace::find().unwrap();
+        for name in [
+            "slimline:shards: 2",
+            "reference+nodelay",
+            "relay-splice",
+            "without:mesh",
+            "HEAD",
+            "commit:HEAD",
+            "/bin/sh",
+        ] {
+            ensure_known(&workspace, name).unwrap();
+        }
+        for name in ["nonsense", "commit:nonsense", "reference+nagle"] {
+            let refused = ensure_known(&workspace, name).unwrap_err().to_string();
+            assert!(refused.contains(name.trim_start_matches("commit:")), "{refused}");
+        }
     }
 
     #[test]

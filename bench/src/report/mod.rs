@@ -28,6 +28,11 @@ const HELD_SHARE: f64 = 0.99;
 /// ... and of deliveries inside the span, where those under way at its end are still out.
 const HELD_IN_TIME_SHARE: f64 = 0.95;
 
+/// Messages that may fall out at the edges of the span.
+const EDGES: f64 = 2.0;
+/// Of fewer messages p99.9 is the slowest one.
+const ENOUGH_FOR_P99_9: u64 = 1000;
+
 /// One measurement's figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measurement {
@@ -93,7 +98,29 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) load_before: Load,
     pub(crate) unix_time: u64,
+    /// What `capacity` found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) knees: Vec<Knee>,
     pub(crate) measurements: Vec<Measurement>,
+}
+
+/// The highest rates that held a p99.9, one of each repeat; 0 where none did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Knee {
+    pub(crate) hold_us: u64,
+    pub(crate) rates_per_s: Vec<f64>,
+    pub(crate) median_per_s: f64,
+}
+
+impl Knee {
+    /// Of the repeats' rates.
+    pub(crate) fn of(hold: std::time::Duration, rates_per_s: Vec<f64>) -> Self {
+        let mut sorted = rates_per_s.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = |at: usize| sorted.get(at).copied().unwrap_or(0.0);
+        let median_per_s = f64::midpoint(median(sorted.len().saturating_sub(1) / 2), median(sorted.len() / 2));
+        Self { hold_us: hold.as_micros() as u64, rates_per_s, median_per_s }
+    }
 }
 
 impl Measurement {
@@ -105,9 +132,10 @@ impl Measurement {
         };
         let delivered = outcome.delivered.max(1) as f64;
         let wanted = offered.map(|rate| rate * outcome.seconds * f64::from(plan.copies()));
-        let held = wanted.map(|wanted| {
-            let (all, in_time) = (outcome.latencies.count() as f64, outcome.delivered as f64);
-            outcome.unsent == 0 && all >= wanted * HELD_SHARE && in_time >= wanted * HELD_IN_TIME_SHARE
+        let held = offered.map(|rate| {
+            // A span that was noticed late to be over is no longer than it was asked for.
+            let span = if plan.count.is_some() { outcome.seconds } else { plan.duration.as_secs_f64() };
+            outcome.unsent == 0 && holds(rate * span, &outcome, f64::from(plan.copies()))
         });
         let node_cpus = outcome.node.map(|usage| usage.cpu_ns as f64 / 1e9 / outcome.seconds);
         let waited_cpus = outcome.node.map(|usage| usage.waited_ns as f64 / 1e9 / outcome.seconds);
@@ -142,11 +170,15 @@ impl Measurement {
         }
         if held == Some(false) {
             warnings.push(format!(
-                "the rate did not hold: {:.0} of {:.0} deliveries/s, {} messages due and not sent",
+                "the rate did not hold: {:.0} deliveries/s in the span, {:.0} offered; {} messages due in it were never sent",
                 outcome.delivered as f64 / outcome.seconds,
                 wanted.unwrap_or(0.0) / outcome.seconds,
                 outcome.unsent
             ));
+        }
+        if plan.command == Command::Capacity && outcome.latencies.count() < ENOUGH_FOR_P99_9 {
+            let count = outcome.latencies.count();
+            warnings.push(format!("p99.9 of {count} messages is their slowest: a longer --duration makes it one"));
         }
         if !outcome.faults.none() {
             warnings.push("messages were lost, doubled, reordered or damaged: see the faults".into());
@@ -194,6 +226,14 @@ impl Measurement {
     }
 }
 
+/// Whether deliveries of as good as all `due` messages came, and nearly all in time.
+fn holds(due: f64, outcome: &Outcome, copies: f64) -> bool {
+    // One that falls on either edge of the span is nobody's fault.
+    let wanted = (due - EDGES).max(0.0) * copies;
+    let (all, in_time) = (outcome.latencies.count() as f64, outcome.delivered as f64);
+    all >= wanted * HELD_SHARE && in_time >= wanted * HELD_IN_TIME_SHARE
+}
+
 /// A loss beside what the node counted.
 fn explain(lost: u64, drops: &std::collections::BTreeMap<String, u64>) -> String {
     let dropped: u64 = drops.values().sum();
@@ -233,6 +273,7 @@ impl Report {
             machine: Machine::read(),
             load_before: Load::read(),
             unix_time,
+            knees: Vec::new(),
             measurements: Vec::new(),
         }
     }
@@ -248,6 +289,26 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_holds_when_as_good_as_all_came_and_nearly_all_in_time() {
+        let outcome = |latencies: u64, delivered| {
+            let mut outcome = Outcome { delivered, ..Outcome::default() };
+            (0..latencies).for_each(|_| outcome.latencies.record(1000));
+            outcome
+        };
+        assert!(holds(1000.0, &outcome(1000, 1000), 1.0));
+        assert!(holds(100.0, &outcome(98, 97), 1.0), "edges");
+        assert!(!holds(1000.0, &outcome(950, 950), 1.0), "five in a hundred are missing");
+        assert!(!holds(1000.0, &outcome(1000, 900), 1.0), "a tenth came too late");
+        assert!(!holds(1000.0, &outcome(1000, 1000), 2.0), "one copy of two");
+    }
+
+    #[test]
+    fn a_knee_is_the_median_of_its_repeats() {
+        let knee = |rates: &[f64]| Knee::of(std::time::Duration::from_millis(5), rates.to_vec()).median_per_s;
+        assert_eq!((knee(&[3.0, 1.0, 2.0]), knee(&[1.0, 3.0]), knee(&[7.0]), knee(&[])), (2.0, 2.0, 7.0, 0.0));
+    }
 
     #[test]
     fn a_loss_is_explained_by_what_the_node_dropped() {

@@ -9,6 +9,8 @@ use plotters_backend::{BackendColor, BackendCoord, BackendTextStyle, DrawingErro
 /// Pixels of a letter, and the room it takes.
 const LETTER: (i32, i32) = (5, 7);
 const STEP: i32 = 6;
+/// How far below the others letters with a tail stand.
+const DESCENDER: i32 = 2;
 /// Font sizes from here on are drawn twice as large.
 const LARGE: f64 = 18.0;
 
@@ -88,6 +90,7 @@ impl DrawingBackend for &mut Pixels {
         };
         let scale = scale(style);
         for (place, letter) in (0..).zip(text.chars()) {
+            let top = top + if "gjpqy".contains(letter) { DESCENDER * scale } else { 0 };
             for (row, bits) in (0..).zip(glyph(letter)) {
                 for column in (0..LETTER.0).filter(|column| bits >> (LETTER.0 - 1 - column) & 1 == 1) {
                     for (dx, dy) in (0..scale * scale).map(|k| (k % scale, k / scale)) {

@@ -9,8 +9,11 @@ use super::pixels::Pixels;
 use crate::error::{BenchError, Result};
 
 const SIZE: (u32, u32) = (960, 560);
+/// A curve of so few points shows where they are.
+const MARKED_POINTS: usize = 24;
 
-fn colour(index: usize) -> RGBColor {
+/// The colour of one curve of `count`: distinct ones for a few, for many a rainbow, in which neighbours look alike.
+fn colour(index: usize, count: usize) -> RGBColor {
     const COLOURS: [RGBColor; 6] = [
         RGBColor(0, 92, 175),
         RGBColor(208, 78, 24),
@@ -19,7 +22,11 @@ fn colour(index: usize) -> RGBColor {
         RGBColor(120, 120, 30),
         RGBColor(90, 90, 90),
     ];
-    COLOURS[index % COLOURS.len()]
+    if count <= COLOURS.len() {
+        return COLOURS[index % COLOURS.len()];
+    }
+    let (r, g, b) = HSLColor(index as f64 / count as f64 * 0.8, 0.8, 0.42).rgb();
+    RGBColor(r, g, b)
 }
 
 fn wrong(error: impl std::fmt::Display) -> BenchError {
@@ -45,15 +52,21 @@ pub(crate) fn percentiles(report: &Report, picture: Picture) -> Result<Vec<u8>> 
     picture.draw(&Plot { title: &report.title, x_name: "percentile", curves: &curves, x_label: &label })
 }
 
-/// p50, p99 and p99.9 by offered rate.
+/// p50, p99 and p99.9 by offered rate, the lowest first; of repeats at one rate the median.
 pub(crate) fn rate_latency(report: &Report, picture: Picture) -> Result<Vec<u8>> {
     let of = |name: &str, pick: fn(&crate::record::Percentiles) -> f64| {
         let points = report.measurements.iter().filter_map(|m| Some((m.offered_per_s?, pick(&m.latency).max(0.1))));
-        (name.to_owned(), points.collect::<Vec<_>>())
+        (name.to_owned(), by_rate(points.collect()))
     };
     let curves = [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p99_9_us)];
     let x_label = |x: &f64| format!("{x:.0}");
     picture.draw(&Plot { title: &report.title, x_name: "offered messages/s", curves: &curves, x_label: &x_label })
+}
+
+/// Sorted by rate, the median where several have the same.
+fn by_rate(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    points.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, same[same.len() / 2].1)).collect()
 }
 
 /// A span in which a power of ten lies: only those are labelled on every logarithmic axis.
@@ -137,14 +150,20 @@ impl Plot<'_> {
             .build_cartesian_2d((x0..x1).log_scale(), (y0..y1).log_scale())
             .map_err(wrong)?;
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(self.x_name).y_desc("latency, us").x_label_formatter(self.x_label).draw().map_err(wrong)?;
+        mesh.x_desc(self.x_name).y_desc("latency, us").x_label_formatter(self.x_label);
+        mesh.y_label_formatter(&|us| if *us < 1.0 { format!("{us:.1}") } else { format!("{us:.0}") });
+        mesh.draw().map_err(wrong)?;
         for (index, (name, points)) in self.curves.iter().enumerate() {
-            let style = colour(index).stroke_width(2);
+            let style = colour(index, self.curves.len()).stroke_width(2);
             chart
                 .draw_series(LineSeries::new(points.iter().copied(), style))
                 .map_err(wrong)?
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            if points.len() <= MARKED_POINTS {
+                let marks = points.iter().map(|point| Circle::new(*point, 3, style.filled()));
+                chart.draw_series(marks).map_err(wrong)?;
+            }
         }
         chart
             .configure_series_labels()
@@ -176,6 +195,20 @@ mod tests {
         for picture in [Picture::Svg, Picture::Png] {
             assert!(draw(picture, &[]).is_err());
         }
+    }
+
+    #[test]
+    fn repeats_at_a_rate_are_one_point_and_rates_ascend() {
+        let points = vec![(200.0, 9.0), (100.0, 3.0), (200.0, 7.0), (200.0, 8.0)];
+        assert_eq!(by_rate(points), [(100.0, 3.0), (200.0, 8.0)]);
+    }
+
+    #[test]
+    fn many_curves_have_a_colour_each() {
+        let mut colours: Vec<_> = (0..20).map(|index| colour(index, 20)).map(|RGBColor(r, g, b)| (r, g, b)).collect();
+        colours.sort_unstable();
+        colours.dedup();
+        assert_eq!(colours.len(), 20);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Measurement, Report};
+use super::{Knee, Measurement, Report};
 use crate::scenario::Command;
 
 /// A number short enough for a column.
@@ -56,6 +56,40 @@ fn row(command: Command, m: &Measurement) -> Vec<String> {
     row
 }
 
+/// Warnings of all measurements: one of a kind, where several differ in their figures only, with whose it is.
+fn warnings(report: &Report) -> Vec<(String, &str)> {
+    let kind = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let mut kinds: Vec<(String, &str, &str, usize)> = Vec::new();
+    for m in &report.measurements {
+        for warning in &m.warnings {
+            let of = kind(warning);
+            match kinds.iter_mut().find(|(known, ..)| *known == of) {
+                Some((.., count)) => *count += 1,
+                None => kinds.push((of, &m.label, warning, 1)),
+            }
+        }
+    }
+    let whose = |label: &str, count: usize| match count {
+        1 => label.to_owned(),
+        _ => format!("{label} and {} more", count - 1),
+    };
+    kinds.into_iter().map(|(_, label, warning, count)| (whose(label, count), warning)).collect()
+}
+
+fn knee_line(knee: &Knee) -> String {
+    let hold = knee.hold_us;
+    let rates: Vec<String> = knee.rates_per_s.iter().map(|rate| format!("{rate:.0}")).collect();
+    if knee.median_per_s == 0.0 {
+        return format!("capacity holding p99.9 <= {hold} us: none, even the lowest rate took longer");
+    }
+    format!(
+        "capacity holding p99.9 <= {hold} us: {:.0} messages/s (median of {}: {})",
+        knee.median_per_s,
+        rates.len(),
+        rates.join(", ")
+    )
+}
+
 /// The whole report as text.
 pub(crate) fn render(report: &Report) -> String {
     let machine = &report.machine;
@@ -81,12 +115,18 @@ pub(crate) fn render(report: &Report) -> String {
         machine.clock_source,
         report.load_before.average_1min,
     );
+    let _ = writeln!(out, "slimload {}", report.command_line);
     if let Some(why) = &report.engine_substituted {
         let _ = writeln!(out, "{why}");
     }
     out.push('\n');
     let ping_pong = report.command == Command::Pingpong;
-    let rate = if ping_pong { "round trips/s" } else { "delivered/s" };
+    let churn = report.command == Command::Churn;
+    let rate = match report.command {
+        Command::Pingpong => "round trips/s",
+        Command::Churn => "cycles/s",
+        _ => "delivered/s",
+    };
     let mut head = vec![""];
     if !ping_pong {
         head.push("offered/s");
@@ -99,11 +139,11 @@ pub(crate) fn render(report: &Report) -> String {
         "p99.9",
         "p99.99",
         "max",
-        "node ns/msg",
+        if churn { "node ns/cycle" } else { "node ns/msg" },
         "node CPU",
         "waiting",
         "RSS MiB",
-        "gen ns/msg",
+        if churn { "gen ns/cycle" } else { "gen ns/msg" },
     ]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     rows.extend(report.measurements.iter().map(|m| row(report.command, m)));
@@ -124,9 +164,12 @@ pub(crate) fn render(report: &Report) -> String {
                 m.label, f.lost, f.duplicated, f.reordered, f.corrupt, f.misrouted, f.foreign, f.mismatched
             );
         }
-        for warning in &m.warnings {
-            let _ = writeln!(out, "{}: warning: {warning}", m.label);
-        }
+    }
+    for (labels, warning) in warnings(report) {
+        let _ = writeln!(out, "{labels}: warning: {warning}");
+    }
+    for knee in &report.knees {
+        let _ = writeln!(out, "{}", knee_line(knee));
     }
     if report.faults().none() {
         out.push_str("every message accounted for: none lost, doubled, reordered, damaged or misrouted\n");
@@ -145,6 +188,16 @@ mod tests {
         {
             assert_eq!(short(value), text);
         }
+    }
+
+    #[test]
+    fn a_knee_says_its_repeats_or_that_there_is_none() {
+        let line = |rates| knee_line(&Knee::of(std::time::Duration::from_millis(5), rates));
+        assert_eq!(
+            line(vec![400.0, 600.0]),
+            "capacity holding p99.9 <= 5000 us: 500 messages/s (median of 2: 400, 600)"
+        );
+        assert!(line(vec![0.0]).contains("none"));
     }
 
     #[test]

@@ -19,11 +19,12 @@ const REPEATS: u32 = 5;
 ///
 /// Errors: something could not be built or started. Nothing is written to perf-results then.
 pub(super) fn one(workspace: &Workspace, flags: &Flags) -> Result<bool> {
-    let built = peers::build(workspace, flags.quick)?;
     let wanted = if flags.targets.is_empty() { vec!["slimline".to_owned()] } else { flags.targets.clone() };
+    wanted.iter().try_for_each(|name| peers::ensure_known(workspace, name))?;
+    let cases = node::cases(workspace, flags)?;
+    let built = peers::build(workspace, flags.quick)?;
     let targets = targets(workspace, &built, &wanted, &mut Vec::new())?;
     ensure!(!targets.is_empty(), "nothing to measure");
-    let cases = node::cases(workspace, flags)?;
     let scratch = node::scratch(workspace)?;
     let sitting = Sitting {
         workspace,

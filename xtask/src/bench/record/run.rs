@@ -9,7 +9,7 @@ use crate::bench::stats::{iqr, median};
 use crate::compare;
 use crate::peers::{Target, slug};
 use crate::workspace::Workspace;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -90,35 +90,17 @@ impl Run<'_> {
     pub(crate) fn write(&self, workspace: &Workspace, folder: &Path, dry: bool) -> Result<()> {
         let staging = folder.with_extension("part");
         let _ = fs::remove_dir_all(&staging);
-        fs::create_dir_all(&staging)?;
-        let mut lines = String::new();
-        for sample in self.samples {
-            let _ = writeln!(lines, "{}", sample.to_json());
-        }
-        fs::write(staging.join("samples.ndjson"), lines)?;
-        fs::write(staging.join("summary.md"), self.summary())?;
-        if self.samples.iter().any(|sample| sample.repeat > 0) {
-            let judged = self.judged();
-            fs::write(staging.join("ratios.json"), serde_json::to_string_pretty(&judged)?)?;
-            fs::write(staging.join("ratios.md"), ratios_page(&judged))?;
-        }
-        let charts = self.charts();
-        for (name, svg) in &charts {
-            fs::write(staging.join(name), svg)?;
-        }
-        let names: Vec<&str> = charts.iter().map(|(name, _)| name.as_str()).collect();
-        fs::write(staging.join("README.md"), self.readme(workspace, &names))?;
-        let curves = self.scratch.map(fs::read_dir).transpose()?;
-        for entry in curves.into_iter().flatten().filter_map(Result::ok) {
-            let path = entry.path();
-            if path.extension().is_some_and(|extension| extension == "hgrm" || extension == "svg") {
-                fs::copy(&path, staging.join(entry.file_name()))?;
-            }
+        if let Err(error) = self.fill(workspace, &staging) {
+            let _ = fs::remove_dir_all(&staging);
+            return Err(error);
         }
         if dry {
             let _ = fs::remove_dir_all(folder);
         }
-        ensure!(!folder.exists(), "{} appeared meanwhile", folder.display());
+        if folder.exists() {
+            let _ = fs::remove_dir_all(&staging);
+            bail!("{} appeared meanwhile", folder.display());
+        }
         fs::rename(&staging, folder)?;
         if dry {
             return Ok(());
@@ -127,6 +109,36 @@ impl Run<'_> {
         let mut history =
             OpenOptions::new().create(true).append(true).open(workspace.root.join("perf-results/history.ndjson"))?;
         history.write_all(self.history(&run, &commit(workspace)).as_bytes())?;
+        Ok(())
+    }
+
+    /// The files of its folder.
+    fn fill(&self, workspace: &Workspace, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut lines = String::new();
+        for sample in self.samples {
+            let _ = writeln!(lines, "{}", sample.to_json());
+        }
+        fs::write(folder.join("samples.ndjson"), lines)?;
+        fs::write(folder.join("summary.md"), self.summary())?;
+        if self.samples.iter().any(|sample| sample.repeat > 0) {
+            let judged = self.judged();
+            fs::write(folder.join("ratios.json"), serde_json::to_string_pretty(&judged)?)?;
+            fs::write(folder.join("ratios.md"), ratios_page(&judged))?;
+        }
+        let charts = self.charts();
+        for (name, svg) in &charts {
+            fs::write(folder.join(name), svg)?;
+        }
+        let names: Vec<&str> = charts.iter().map(|(name, _)| name.as_str()).collect();
+        fs::write(folder.join("README.md"), self.readme(workspace, &names))?;
+        let curves = self.scratch.map(fs::read_dir).transpose()?;
+        for entry in curves.into_iter().flatten().filter_map(Result::ok) {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "hgrm" || extension == "svg") {
+                fs::copy(&path, folder.join(entry.file_name()))?;
+            }
+        }
         Ok(())
     }
 
@@ -172,4 +184,41 @@ impl Run<'_> {
 
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::record::sample::tests::sample;
+
+    #[test]
+    fn a_run_is_there_whole_or_not_at_all() {
+        let root = std::env::temp_dir().join(format!("record-{}", std::process::id()));
+        fs::create_dir_all(root.join("perf-results/runs")).unwrap();
+        let workspace = Workspace { target: root.join("target"), metadata: Value::Null, root };
+        let taken = Taken { samples: vec![sample("slimline", 0, 5.0)], failures: Vec::new() };
+        let runs = || {
+            let entries = fs::read_dir(workspace.root.join("perf-results/runs")).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let history = || fs::read_to_string(workspace.root.join("perf-results/history.ndjson"));
+
+        let lacking = workspace.root.join("no such scratch");
+        let run = Run { topic: "weather".into(), scratch: Some(&lacking), ..Run::of(&taken) };
+        let folder = run.folder(&workspace).unwrap();
+        assert!(run.write(&workspace, &folder, false).is_err());
+        assert!(runs().is_empty() && history().is_err(), "half-written");
+
+        let run = Run { scratch: None, ..run };
+        run.write(&workspace, &folder, false).unwrap();
+        assert_eq!(runs(), ["1970-01-01-2cpu-x-metal-weather"]);
+        for file in ["README.md", "summary.md", "samples.ndjson"] {
+            assert!(folder.join(file).is_file(), "{file}");
+        }
+        assert_eq!(history().unwrap().lines().count(), 1);
+        assert!(run.write(&workspace, &folder, false).is_err(), "a second one takes another name");
+        assert_eq!(runs().len(), 1);
+        assert!(run.folder(&workspace).unwrap().ends_with("1970-01-01-2cpu-x-metal-weather-2"));
+        fs::remove_dir_all(&workspace.root).unwrap();
+    }
 }
