@@ -1,23 +1,33 @@
 //! One application answers, another asks: end to end encrypted, each message delivered or reported.
 //!
-//!     cargo run --example echo -- serve
-//!     cargo run --example echo -- say "hello there"
+//!     cargo run -p slimline-session --example echo -- serve
+//!     cargo run -p slimline-session --example echo -- say "hello there"
 
 mod common;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use common::Arguments;
 use slimline_session::{App, ReceiveError, SessionConfig, SessionHandle};
 
+/// What `--help` shows.
+const USAGE: &str = "\
+usage: echo serve        answers whoever calls, with what was said
+       echo say TEXT     says it to the server and shows answer and outcome";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read();
+async fn main() -> ExitCode {
+    common::exit(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
         ["serve"] => serve(&arguments.app("slimline/demo/echo").await?).await,
         ["say", text] => say(&arguments.app("slimline/demo/caller").await?, text).await,
-        _ => Err("usage: echo serve | echo say TEXT   [--node URL]".into()),
+        _ => Err(arguments.misused()),
     }
 }
 

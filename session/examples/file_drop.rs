@@ -1,13 +1,14 @@
 //! A file, in pieces that arrive in order, with its digest at the end.
 //!
-//!     cargo run --release --example file_drop -- receive ./inbox
-//!     cargo run --release --example file_drop -- send ./large.iso
+//!     cargo run --release -p slimline-session --example file_drop -- receive ./inbox
+//!     cargo run --release -p slimline-session --example file_drop -- send ./large.iso
 
 mod common;
 
 use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -17,13 +18,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PIECE_OCTETS: usize = 256 * 1024;
 
+/// What `--help` shows.
+const USAGE: &str = "\
+usage: file_drop receive FOLDER   puts there what is sent
+       file_drop send FILE        sends it; the receiver compares digests";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read();
+async fn main() -> ExitCode {
+    common::exit(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
         ["receive", folder] => receive(&arguments.app("slimline/demo/drop").await?, Path::new(folder)).await,
         ["send", file] => send(&arguments.app("slimline/demo/dropper").await?, Path::new(file)).await,
-        _ => Err("usage: file_drop receive FOLDER | file_drop send FILE   [--node URL]".into()),
+        _ => Err(arguments.misused()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! A chat in a group: one program founds the channel and invites, the others are invited. What you type, all read.
 //!
-//!     cargo run --example group_chat -- join anna
-//!     cargo run --example group_chat -- join bert
-//!     cargo run --example group_chat -- host anna bert
+//!     cargo run -p slimline-session --example group_chat -- join anna
+//!     cargo run -p slimline-session --example group_chat -- join bert
+//!     cargo run -p slimline-session --example group_chat -- host anna bert
 
 mod common;
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use common::{Arguments, coloured};
 use slimline_session::{Event, Name, ReceiveError, SessionConfig, SessionHandle};
@@ -14,9 +15,18 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 const CHANNEL: &str = "slimline/demo/chat";
 
+/// What `--help` shows.
+const USAGE: &str = "\
+usage: group_chat join NAME       waits to be invited, then chats: each line goes to all
+       group_chat host GUEST...   founds the channel, invites and chats; the end of the input closes it";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read();
+async fn main() -> ExitCode {
+    common::exit(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
         ["host", ref guests @ ..] if !guests.is_empty() => {
             let app = arguments.app("slimline/demo/host").await?;
@@ -41,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             session.close().await?;
             app.shut_down().await;
         }
-        _ => return Err("usage: group_chat host GUEST... | group_chat join NAME   [--node URL]".into()),
+        _ => return Err(arguments.misused()),
     }
     Ok(())
 }

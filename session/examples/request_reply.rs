@@ -1,12 +1,13 @@
 //! Questions with a time limit, several at once over one session: each answer names its question.
 //!
-//!     cargo run --example request_reply -- serve
-//!     cargo run --example request_reply -- ask 6 7 8
+//!     cargo run -p slimline-session --example request_reply -- serve
+//!     cargo run -p slimline-session --example request_reply -- ask 6 7 8
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use common::Arguments;
@@ -15,15 +16,24 @@ use slimline_session::{App, Publish, SessionConfig, SessionHandle};
 /// Where question and answer carry what pairs them.
 const QUESTION: &str = "question";
 
+/// What `--help` shows.
+const USAGE: &str = "\
+usage: request_reply serve           squares numbers
+       request_reply ask NUMBER...   asks for squares, all at once";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::read();
+async fn main() -> ExitCode {
+    common::exit(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
         ["serve"] => serve(&arguments.app("slimline/demo/squares").await?).await,
         ["ask", ref numbers @ ..] if !numbers.is_empty() => {
             ask(&arguments.app("slimline/demo/curious").await?, numbers).await
         }
-        _ => Err("usage: request_reply serve | request_reply ask NUMBER...   [--node URL]".into()),
+        _ => Err(arguments.misused()),
     }
 }
 

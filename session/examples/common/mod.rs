@@ -1,29 +1,53 @@
 //! What all examples share: where the node is, the demo secret, and a little colour.
 #![allow(dead_code, unreachable_pub)] // each example takes its part
 
+use std::error::Error;
+use std::process::ExitCode;
+
 use slimline_session::{App, ConnectConfig, ConnectError};
 
 /// For a demo on one machine. A real deployment hands its own to each application: `SLIM_SHARED_SECRET`.
 const DEMO_SECRET: &str = "a secret for demonstrations, known to everybody";
 
-/// The arguments behind `--node URL`, which may stand anywhere.
+/// What every example takes beside its own words.
+const COMMON: &str = "
+  --node URL           where the node is: http://, https://, ws://, wss://host:port or unix:///path
+                       (default: $SLIM_NODE, else http://127.0.0.1:46357)
+  --help               this text
+
+  SLIM_SHARED_SECRET   the secret all sides share, at least 32 octets (default: one for demonstrations)
+  SLIM_LAX             set: also use a node without header MACs";
+
+/// What was said on the command line.
 pub struct Arguments {
-    pub node: String,
-    pub words: Vec<String>,
+    usage: &'static str,
+    node: String,
+    words: Vec<String>,
 }
 
 impl Arguments {
-    pub fn read() -> Self {
+    /// Reads them; `usage` is what `--help` shows.
+    pub fn read(usage: &'static str) -> Result<Self, Box<dyn Error>> {
         let mut node = std::env::var("SLIM_NODE").unwrap_or_else(|_| "http://127.0.0.1:46357".to_owned());
         let mut words = Vec::new();
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--node" => node = arguments.next().unwrap_or(node),
+                "--help" | "-h" => {
+                    println!("{usage}\n{COMMON}");
+                    std::process::exit(0);
+                }
+                "--node" => node = arguments.next().ok_or("--node needs a URL behind it")?,
+                option if option.starts_with("--") => return Err(format!("unknown option {option}, see --help").into()),
                 _ => words.push(argument),
             }
         }
-        Self { node, words }
+        Ok(Self { usage, node, words })
+    }
+
+    /// Nothing we know: how it is done.
+    pub fn misused(&self) -> Box<dyn Error> {
+        format!("{}\nsee --help", self.usage).into()
     }
 
     pub fn words(&self) -> Vec<&str> {
@@ -41,8 +65,19 @@ impl Arguments {
     }
 }
 
+/// Ends a program: an error is told in its own words.
+pub fn exit(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
 /// One colour per name, so that a reader tells speakers apart.
 pub fn coloured(name: &str) -> String {
+    use std::io::IsTerminal as _;
+    if !std::io::stdout().is_terminal() {
+        return name.to_owned();
+    }
     const COLOURS: [u8; 6] = [31, 32, 33, 34, 35, 36];
     let sum: usize = name.bytes().map(usize::from).sum();
     format!("\x1b[1;{}m{name}\x1b[0m", COLOURS[sum % COLOURS.len()])

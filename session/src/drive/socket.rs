@@ -141,7 +141,29 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    #[tokio::test]
+    async fn neither_end_waits_for_the_other() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::read(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let mut socket = target.connect(Some(Duration::from_secs(7))).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        for _ in 0..3 {
+            if let Socket::Tcp(stream) = &socket {
+                // The kernel takes quick acknowledgements back by itself: as if it had.
+                socket2::SockRef::from(stream).set_tcp_quickack(false).unwrap();
+            }
+            peer.write_all(b"ping").await.unwrap();
+            socket.read_exact(&mut [0; 4]).await.unwrap();
+            let Socket::Tcp(stream) = &socket else { panic!("TCP was asked for") };
+            let options = socket2::SockRef::from(stream);
+            assert!(options.tcp_nodelay().unwrap() && options.tcp_quickack().unwrap());
+            assert!(options.keepalive().unwrap() && options.tcp_keepalive_time().unwrap() == Duration::from_secs(7));
+        }
+    }
 
     #[test]
     fn endpoints() {
