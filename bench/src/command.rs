@@ -226,24 +226,22 @@ fn churn(plan: &Plan, label: String) -> Result<Measurement> {
 fn names(plan: &Plan, label: String) -> Result<Measurement> {
     let plan =
         &Plan { spread: if plan.spread == Spread::Pair { Spread::Uniform } else { plan.spread }, ..plan.clone() };
-    let outcome = drive(plan, &label)?;
-    let grown = outcome.node_rss_subscribed_octets.saturating_sub(outcome.node_rss_connected_octets);
-    let each = grown as f64 / outcome.subscriptions.max(1) as f64;
-    let mut measurement = Measurement::of(plan, label, outcome);
-    if plan.node_pid.is_some() {
-        measurement.extra.insert("octets per name".into(), each);
-    }
-    Ok(measurement)
+    with_memory(plan, label, "octets per name", |outcome| (outcome.node_rss_connected_octets, outcome.subscriptions))
 }
 
 /// Idle: what one connection costs in memory, beside the canary.
 fn idle(plan: &Plan, label: String) -> Result<Measurement> {
+    with_memory(plan, label, "octets per connection", |outcome| (outcome.node_rss_before_octets, outcome.connections))
+}
+
+/// A measurement, and by how much the node grew before it for each of what `of` counts, from what `of` says it was.
+fn with_memory(plan: &Plan, label: String, name: &str, of: fn(&Outcome) -> (u64, u64)) -> Result<Measurement> {
     let outcome = drive(plan, &label)?;
-    let grown = outcome.node_rss_subscribed_octets.saturating_sub(outcome.node_rss_before_octets);
-    let each = grown as f64 / outcome.connections.max(1) as f64;
+    let (before, count) = of(&outcome);
+    let each = outcome.node_rss_subscribed_octets.saturating_sub(before) as f64 / count.max(1) as f64;
     let mut measurement = Measurement::of(plan, label, outcome);
     if plan.node_pid.is_some() {
-        measurement.extra.insert("octets per connection".into(), each);
+        measurement.extra.insert(name.into(), each);
     }
     Ok(measurement)
 }

@@ -22,6 +22,7 @@ mod process;
 mod progress;
 mod publisher;
 mod random;
+mod receiver;
 mod record;
 mod relay;
 mod report;

@@ -4,14 +4,15 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Happening, Wanted, slim};
+use crate::client::{Client, Wanted, slim};
 use crate::engine::{self, Arrival, Door, Outbox, Waker};
 use crate::error::{BenchError, Result};
 use crate::ledger::{Books, Faults, Flow, ReceiverBook};
 use crate::pace::Pace;
-use crate::payload::{Damage, Kind, Stamp, mix};
+use crate::payload::{Kind, mix};
 use crate::plan::Plan;
 use crate::publisher::Publisher;
+use crate::receiver::{Receiver, Tallies};
 use crate::record::Recorder;
 use crate::scenario::{Command, Peer};
 use crate::shared::{Shared, Stage};
@@ -27,8 +28,6 @@ const SUBSCRIPTIONS_UNDER_WAY: u64 = 512;
 const SPIN_NS: u64 = 60_000;
 /// Longest wait: how soon a stage change is seen without a wake-up.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Payloads above this have their filler compared one time in sixteen.
-const FILLER_ALWAYS_OCTETS: usize = 1024;
 /// What an end without a word may mean, before a connection was ready.
 const CLOSED: &str = "closed by the node";
 /// How often latencies are handed to the coordinator.
@@ -45,32 +44,6 @@ struct Link {
     responder: Option<Publisher>,
     asked: u64,
     dirty: bool,
-}
-
-/// The receiving side of a connection.
-struct Receiver {
-    part: Part,
-    book: ReceiverBook,
-    subscribed: u64,
-    ready: bool,
-    received: u64,
-    /// Messages a responder or requester has to act on: after the octets are read.
-    act: Vec<Stamp>,
-}
-
-/// What receivers of one thread add up.
-struct Tallies {
-    run: u32,
-    delivered: u64,
-    delivered_octets: u64,
-    latencies: Recorder,
-    measure_from_ns: u64,
-    measure_to_ns: u64,
-    /// Deliveries per publisher since the last hand-over.
-    credits: Vec<u32>,
-    touched: Vec<u32>,
-    /// Replies and acknowledgements are acted upon, not credited.
-    dialogue: bool,
 }
 
 /// What a worker leaves behind.
@@ -121,17 +94,7 @@ impl<'a> Worker<'a> {
             names,
             door,
             links: Vec::new(),
-            tallies: Tallies {
-                run: names.run,
-                delivered: 0,
-                delivered_octets: 0,
-                latencies: Recorder::default(),
-                measure_from_ns: u64::MAX,
-                measure_to_ns: u64::MAX,
-                credits: vec![0; shared.credits.len()],
-                touched: Vec::new(),
-                dialogue: plan.command == Command::Pingpong,
-            },
+            tallies: Tallies::new(names.run, shared.credits.len(), plan.command == Command::Pingpong),
             lag: Recorder::default(),
             sent: 0,
             failure: None,
@@ -188,14 +151,7 @@ impl<'a> Worker<'a> {
                 .map_err(BenchError::Plan)?;
             let slot = self.links.len() as u32;
             self.door.adopt(slot, socket).map_err(BenchError::system("watch a socket"))?;
-            let receiver = Receiver {
-                part,
-                book: ReceiverBook::default(),
-                subscribed: 0,
-                ready: false,
-                received: 0,
-                act: Vec::new(),
-            };
+            let receiver = Receiver::new(part);
             let mut link =
                 Link { number, part, client, out, receiver, publisher: None, responder: None, asked: 0, dirty: true };
             if link.client.is_ready_at_once() {
@@ -532,50 +488,6 @@ fn may_publish(link: &Link, plan: &Plan, shared: &Shared) -> bool {
         && plan.count.is_none()
         && !link.out.blocked
         && link.publisher.as_ref().is_some_and(|publisher| !publisher.refused && has_credit(publisher, plan, shared))
-}
-
-impl Receiver {
-    /// Books one happening.
-    #[inline]
-    fn take(&mut self, tallies: &mut Tallies, happening: Happening<'_>, now_ns: u64) {
-        let payload = match happening {
-            Happening::Delivery { payload } => payload,
-            Happening::Ready => return self.ready = true,
-            Happening::Subscribed => return self.subscribed += 1,
-            Happening::Damaged => return self.book.faults.corrupt += 1,
-        };
-        self.received += 1;
-        let filler = payload.len() <= FILLER_ALWAYS_OCTETS || self.received.is_multiple_of(16);
-        let stamp = match Stamp::read(payload, tallies.run, filler) {
-            Ok(stamp) => stamp,
-            Err(Damage::Corrupt) => return self.book.faults.corrupt += 1,
-            Err(Damage::Foreign) => return self.book.faults.foreign += 1,
-        };
-        if !self.part.share.holds(stamp.name) {
-            self.book.faults.misrouted += 1;
-            return;
-        }
-        if !self.book.arrive(Flow { publisher: stamp.publisher, name: stamp.name }, stamp.sequence) {
-            return;
-        }
-        if tallies.dialogue {
-            self.act.push(stamp);
-            if stamp.kind != Kind::Reply {
-                return;
-            }
-        }
-        tallies.delivered += 1;
-        tallies.delivered_octets += payload.len() as u64;
-        if (tallies.measure_from_ns..tallies.measure_to_ns).contains(&stamp.intended_ns) {
-            tallies.latencies.record(now_ns.saturating_sub(stamp.intended_ns));
-        }
-        if let Some(credit) = tallies.credits.get_mut(stamp.publisher as usize) {
-            if *credit == 0 {
-                tallies.touched.push(stamp.publisher);
-            }
-            *credit += 1;
-        }
-    }
 }
 
 /// A relay does not tell when it is ready: give it a moment.

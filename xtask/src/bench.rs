@@ -56,6 +56,8 @@ pub(crate) struct Flags {
     /// Nodes, in the order of the table; the first is what ratios are taken to.
     pub(crate) targets: Vec<String>,
     pub(crate) repeats: Option<u32>,
+    /// What `bench all` may take: repeats are given up for it.
+    pub(crate) minutes: Option<f64>,
     /// CPUs for node and generator.
     pub(crate) cpus: Option<(u32, u32)>,
     /// What drives the generator's sockets; the generator's choice if nobody says.
@@ -76,6 +78,13 @@ pub(crate) struct Flags {
     pub(crate) threshold: Option<f64>,
     /// Compare with another machine's run all the same.
     pub(crate) force: bool,
+}
+
+impl Flags {
+    /// Repeats: as asked for, else one of a quick run, else the usual number.
+    pub(crate) fn repeats(&self, usual: u32) -> u32 {
+        self.repeats.unwrap_or(if self.quick { 1 } else { usual })
+    }
 }
 
 /// What can drive the load generator's sockets.
@@ -134,6 +143,7 @@ pub(crate) fn node_flags(arguments: &mut Arguments) -> Result<Flags> {
         cases: arguments.values_from_str("--case")?,
         targets: arguments.values_from_str("--target")?,
         repeats: arguments.opt_value_from_str("--repeats")?,
+        minutes: arguments.opt_value_from_str("--minutes")?,
         cpus,
         engine,
         topic: arguments.opt_value_from_str("--topic")?,

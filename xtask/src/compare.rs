@@ -71,7 +71,7 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
             name: "",
             cases,
             targets: vec![target(&flags.a)?, target(&flags.b)?],
-            repeats: flags.node.repeats.unwrap_or(PAIRS),
+            repeats: flags.node.repeats(PAIRS),
             cpus: flags.node.cpus,
             engine: flags.node.engine.clone(),
             quick: flags.node.quick,

@@ -103,9 +103,14 @@ impl Client {
         tell: &mut dyn FnMut(Happening<'_>),
     ) -> Result<(), String> {
         let Self { protocol, tls } = self;
+        let mut take = |octets: &[u8], out: &mut Vec<u8>| match protocol {
+            Protocol::Slim(slim) => slim.receive(now, octets, out, tell),
+            Protocol::Relay(relay) => relay.receive(octets, tell),
+            Protocol::Nats(nats) => nats.receive(octets, out, tell),
+        };
         match tls {
-            None => protocol.receive(now, octets, out, tell),
-            Some(tls) => tls.receive(octets, out, |octets, out| protocol.receive(now, octets, out, tell)),
+            None => take(octets, out),
+            Some(tls) => tls.receive(octets, out, take),
         }
     }
 
@@ -178,21 +183,5 @@ fn plain<'a>(tls: &'a mut Option<Box<tls::Tls>>, out: &'a mut Vec<u8>) -> &'a mu
     match tls {
         Some(tls) => tls.plain(),
         None => out,
-    }
-}
-
-impl Protocol {
-    fn receive(
-        &mut self,
-        now: Instant,
-        octets: &[u8],
-        out: &mut Vec<u8>,
-        tell: &mut dyn FnMut(Happening<'_>),
-    ) -> Result<(), String> {
-        match self {
-            Self::Slim(slim) => slim.receive(now, octets, out, tell),
-            Self::Relay(relay) => relay.receive(octets, tell),
-            Self::Nats(nats) => nats.receive(octets, out, tell),
-        }
     }
 }

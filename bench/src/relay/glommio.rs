@@ -1,12 +1,11 @@
 //! The relay on glommio, one executor: a task per connection that reads and writes to its targets.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use super::groups::Groups;
 use crate::client::relay::{HELLO_OCTETS, read_hello};
 use crate::engine::glommio::{Socket, executor};
 
@@ -16,8 +15,6 @@ struct Target {
     busy: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
-
-type Targets = Rc<RefCell<HashMap<(u32, bool), Vec<Rc<Target>>>>>;
 
 impl Target {
     async fn write_all(&self, octets: &[u8]) -> io::Result<()> {
@@ -41,16 +38,16 @@ pub(super) fn serve(address: &str) -> io::Result<()> {
     executor()?.run(async move {
         let listener = ::glommio::net::TcpListener::bind(address)?;
         super::announce(listener.local_addr()?, super::RelayEngine::Glommio);
-        let targets = Targets::default();
+        let groups = Groups::default();
         loop {
             let socket = listener.accept().await?;
             socket.set_nodelay(true)?;
-            ::glommio::spawn_local(relay(Socket::new(socket), targets.clone())).detach();
+            ::glommio::spawn_local(relay(Socket::new(socket), groups.clone())).detach();
         }
     })
 }
 
-async fn relay(socket: Socket, targets: Targets) -> io::Result<()> {
+async fn relay(socket: Socket, groups: Groups<Target>) -> io::Result<()> {
     let mut hello = [0; HELLO_OCTETS];
     let mut got = 0;
     while got < HELLO_OCTETS {
@@ -60,20 +57,17 @@ async fn relay(socket: Socket, targets: Targets) -> io::Result<()> {
         }
     }
     let Some((publishes, group)) = read_hello(&hello) else { return Ok(()) };
-    let own = Target { socket: socket.clone(), busy: Cell::new(false), waiting: RefCell::default() };
-    let own = Rc::new(own);
-    targets.borrow_mut().entry((group, publishes)).or_default().push(own.clone());
+    let side = (group, publishes);
+    let end = Target { socket: socket.clone(), busy: Cell::new(false), waiting: RefCell::default() };
+    let own = groups.join(side, end);
     let mut buffer = vec![0; super::READ_OCTETS];
     loop {
         let received = socket.read(&mut buffer).await.unwrap_or(0);
         if received == 0 {
-            if let Some(side) = targets.borrow_mut().get_mut(&(group, publishes)) {
-                side.retain(|target| !Rc::ptr_eq(target, &own));
-            }
+            groups.leave(side, &own);
             return Ok(());
         }
-        let to = targets.borrow().get(&(group, !publishes)).cloned().unwrap_or_default();
-        for target in to {
+        for target in groups.opposite(side) {
             let _ = target.write_all(&buffer[..received]).await; // its own task will notice
         }
     }

@@ -6,6 +6,7 @@
 mod epoll;
 #[cfg(feature = "glommio")]
 mod glommio;
+mod groups;
 mod poll;
 mod splice;
 mod tokio;

@@ -100,7 +100,7 @@ fn again(workspace: &Workspace, flags: &Flags, old: &[Sample]) -> Result<Vec<Sam
             name: scenario,
             cases,
             targets: targets.clone(),
-            repeats: flags.repeats.unwrap_or(REPEATS),
+            repeats: flags.repeats(REPEATS),
             cpus: flags.cpus.or_else(sitting::apart),
             engine: engine.clone(),
             quick: flags.quick,

@@ -35,7 +35,7 @@ pub(crate) struct Sitting<'a> {
     pub(crate) cpus: Option<(u32, u32)>,
     /// What drives the generator's sockets, where it is not left to the generator.
     pub(crate) engine: Option<String>,
-    /// Tiny inputs, once.
+    /// Tiny inputs.
     pub(crate) quick: bool,
     /// Where the generator leaves reports, curves and plots.
     pub(crate) scratch: PathBuf,
@@ -91,18 +91,14 @@ fn names(paths: &[PathBuf]) -> String {
 }
 
 impl Sitting<'_> {
-    fn repeats(&self) -> u32 {
-        if self.quick { 1 } else { self.repeats }
-    }
-
     fn seconds(&self, case: &Case) -> f64 {
         if self.quick { QUICK_S } else { case.seconds }
     }
 
     /// Measurements, and the seconds they will take, about.
     pub(crate) fn size(&self) -> (u32, f64) {
-        let each = f64::from(self.repeats()) * self.targets.len() as f64;
-        let count = self.repeats() * u32::try_from(self.targets.len() * self.cases.len()).unwrap_or(u32::MAX);
+        let each = f64::from(self.repeats) * self.targets.len() as f64;
+        let count = self.repeats * u32::try_from(self.targets.len() * self.cases.len()).unwrap_or(u32::MAX);
         (count, self.cases.iter().map(|case| self.seconds(case) * each).sum())
     }
 
@@ -111,7 +107,7 @@ impl Sitting<'_> {
         let mut taken = Taken::default();
         for case in &self.cases {
             let mut given_up = vec![false; self.targets.len()];
-            for repeat in 0..self.repeats() {
+            for repeat in 0..self.repeats {
                 for (target, given_up) in self.targets.iter().zip(&mut given_up) {
                     progress.done(self.seconds(case));
                     if *given_up {

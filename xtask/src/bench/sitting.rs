@@ -32,7 +32,7 @@ pub(super) fn one(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         name: "",
         cases,
         targets,
-        repeats: flags.repeats.unwrap_or(REPEATS),
+        repeats: flags.repeats(REPEATS),
         cpus: flags.cpus,
         engine: flags.engine.clone(),
         quick: flags.quick,
@@ -103,6 +103,12 @@ pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     for recording in RECORDINGS.iter().filter(|recording| chosen(recording.topic)) {
         prepared.push(session.resolve(recording, &|_| true)?);
     }
+    if let Some(minutes) = flags.minutes {
+        let all: f64 = prepared.iter().map(|one| one.size().1).sum();
+        for part in prepared.iter_mut().flat_map(|one| &mut one.parts) {
+            part.repeats = fewer(part.repeats, minutes * 60.0 / all);
+        }
+    }
     for one in &prepared {
         let (count, seconds) = one.size();
         println!("{:<20} {count:>4} measurements, about {} minutes", one.recording.topic, clock(seconds));
@@ -127,6 +133,13 @@ pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         clean &= session.measure(one, &mut progress).unwrap_or_else(|error| left_out(one.recording.topic, &error));
     }
     Ok(clean)
+}
+
+/// As many repeats as a share of the time allows, and never fewer than two: one has no spread.
+fn fewer(repeats: u32, share: f64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to `repeats`")]
+    let allowed = (f64::from(repeats) * share.clamp(0.0, 1.0)).floor() as u32;
+    allowed.max(repeats.min(2))
 }
 
 fn left_out(topic: &str, error: &anyhow::Error) -> bool {
@@ -185,7 +198,7 @@ impl<'a> Session<'a> {
                 name: part.name,
                 cases: Case::read(&file, &wanted)?,
                 targets,
-                repeats: self.flags.repeats.unwrap_or(part.repeats),
+                repeats: self.flags.repeats(part.repeats),
                 cpus: self.cpus.filter(|_| !part.unpinned),
                 engine: self.flags.engine.clone(),
                 quick: self.flags.quick,
@@ -247,6 +260,9 @@ fn command(recording: &Recording, flags: &Flags) -> String {
     if let Some(repeats) = flags.repeats {
         text.push_str(&format!(" --repeats {repeats}"));
     }
+    if let Some(minutes) = flags.minutes {
+        text.push_str(&format!(" --minutes {minutes}"));
+    }
     if let Some((node, generator)) = flags.cpus {
         text.push_str(&format!(" --cpus {node},{generator}"));
     }
@@ -300,4 +316,15 @@ pub(super) fn conclude(workspace: &Workspace, flags: &Flags, run: &Run<'_>) -> R
     run.write(workspace, &folder, flags.dry)?;
     println!("recorded: {}", folder.display());
     Ok(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_time_means_fewer_repeats_and_two_at_least() {
+        assert_eq!([2.0, 1.0, 0.75, 0.5, 0.1, 0.0].map(|share| fewer(7, share)), [7, 7, 5, 3, 2, 2]);
+        assert_eq!(fewer(1, 0.5), 1);
+    }
 }
