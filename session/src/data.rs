@@ -6,11 +6,13 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::error::SessionError;
-use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received};
+use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received, metadata_octets};
 use crate::name::{Name, app_id};
-use crate::reliable::{Arrival, Expired, Outcome, PublishId, ReceiveWindow, Released, SEQUENCED};
+use crate::reliable::{
+    Arrival, Expired, HELD_OCTETS_MAX, Outcome, PublishId, ReceiveWindow, Released, SEND_WINDOW_OCTETS, SEQUENCED,
+};
 use crate::roster::Stay;
-use crate::session::{Event, INBOX_MAX, Item, Phase, Refused, Session, SessionKind};
+use crate::session::{Event, Item, Phase, Refused, Session, SessionKind};
 
 /// Octets of a whole message that nodes take.
 pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
@@ -18,6 +20,8 @@ pub const MESSAGE_OCTETS_MAX: usize = 4 * 1024 * 1024;
 const OVERHEAD_OCTETS: usize = 8 * 1024;
 /// What the header MAC adds to a message that is written.
 const HEADER_MAC_OCTETS: usize = 64;
+/// A window that is empty has room for any message.
+const _: () = assert!(SEND_WINDOW_OCTETS >= MESSAGE_OCTETS_MAX);
 /// Messages to us alone whose repetition is recognised.
 const ALONE_MAX: usize = 1024;
 
@@ -61,8 +65,9 @@ impl Session {
             return Err(SessionError::TooLarge { octets, limit: MESSAGE_OCTETS_MAX });
         }
         let recipients = self.recipients(publish.to.as_ref())?;
-        if !self.send.has_room() {
-            self.starved = true;
+        let kept = publish.payload.len() + metadata_octets(&publish.metadata);
+        if !self.send.has_room(kept) {
+            self.starved = Some(self.starved.map_or(kept, |least| least.min(kept)));
             return Err(SessionError::WindowFull { in_flight: self.send.in_flight() });
         }
         // In a point-to-point session everybody is one: publish_to is an ordinary publish.
@@ -153,7 +158,7 @@ impl Session {
     }
 
     fn take_message(&mut self, now: Now, incoming: &Incoming) -> Result<(), Refused> {
-        if self.inbox.len() >= INBOX_MAX {
+        if self.inbox.is_full() {
             return Err(Refused::InboxFull); // not acknowledged: it comes again, if the session is reliable
         }
         let id = incoming.message_id;
@@ -178,8 +183,10 @@ impl Session {
         } else {
             let member = self.roster.get(&incoming.source);
             let start = member.filter(|member| member.from_start).map(|member| member.stay.map_or(1, Stay::first));
+            let held = self.receive.values().map(ReceiveWindow::held_octets).sum::<usize>();
             let window = self.receive.entry(incoming.source.clone());
             let window = window.or_insert_with(|| ReceiveWindow::new(retries, start));
+            let room = HELD_OCTETS_MAX.saturating_sub(held);
             // Whoever counts us among its recipients sends it again, to us alone. We ask for nothing that early: a reply
             // answers a request that somebody repeated, for what another stream of this sender may have brought.
             let reply = incoming.kind == Kind::RtxReply;
@@ -187,9 +194,9 @@ impl Session {
             if self.mls.is_some() && (window.is_before(id) && !again || reply && window.next.is_none()) {
                 return Err(Refused::BeforeUs);
             }
-            window.receive(now.instant, id, message)
+            window.receive(now.instant, id, message, room)
         };
-        if arrival != Arrival::TooFar {
+        if matches!(arrival, Arrival::Taken | Arrival::Duplicate) {
             let mut ack = Draft::data(Kind::MsgAck, &self.local, &incoming.source, id, "", Vec::new());
             if incoming.says(PUBLISH_TO) {
                 ack = ack.with(PUBLISH_TO, "TRUE");
@@ -197,7 +204,11 @@ impl Session {
             self.transmit(now, ack);
         }
         self.release(now, &incoming.source);
-        if arrival == Arrival::TooFar { Err(Refused::TooFar) } else { Ok(()) }
+        match arrival {
+            Arrival::Taken | Arrival::Duplicate => Ok(()),
+            Arrival::TooFar => Err(Refused::TooFar),
+            Arrival::NoRoom => Err(Refused::NoRoom),
+        }
     }
 
     fn take_alone(&mut self, message: Received, id: u32) -> Arrival {
@@ -254,7 +265,7 @@ impl Session {
         if self.inbox.is_empty() {
             self.events.push_back(Event::Readable);
         }
-        self.inbox.push_back(item);
+        self.inbox.push(item);
     }
 
     fn retransmit(&mut self, now: Now, incoming: &Incoming) -> Result<(), Refused> {
@@ -328,8 +339,8 @@ impl Session {
             }
             self.events.push_back(Event::Published(publish, delivery));
         }
-        if self.starved && self.send.has_room() {
-            self.starved = false;
+        if self.starved.is_some_and(|octets| self.send.has_room(octets)) {
+            self.starved = None;
             self.events.push_back(Event::Writable);
         }
     }

@@ -72,6 +72,8 @@ pub struct Counters {
     pub unknown_session: u64,
     /// Refused by the session they were for.
     pub refused: u64,
+    /// Of these: for now, because too much waits to be read or to be put in order.
+    pub postponed: u64,
     /// Not taken in, because answers could not leave.
     pub overloaded: u64,
     /// Ours, dropped because too much waited for the connection already.

@@ -180,7 +180,7 @@ pub enum SessionError {
         /// Why.
         why: String,
     },
-    /// The send window is full; publish again when a delivery completed.
+    /// The send window is full, by number or by octets; publish again when a delivery completed.
     #[error("{in_flight} messages await their acknowledgement; wait for one")]
     WindowFull {
         /// Messages in flight.

@@ -106,6 +106,7 @@ mod moderator;
 mod participant;
 mod presence;
 mod random;
+mod roster;
 
 pub mod drive;
 pub mod endpoint;
@@ -116,7 +117,6 @@ pub mod message;
 pub mod mls;
 pub mod name;
 pub mod reliable;
-mod roster;
 pub mod session;
 pub mod store;
 #[cfg(feature = "testing")]

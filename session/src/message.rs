@@ -259,6 +259,18 @@ impl Incoming {
     }
 }
 
+/// Octets that metadata takes in memory.
+pub(crate) fn metadata_octets(metadata: &BTreeMap<String, String>) -> usize {
+    metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+impl Received {
+    /// What counts against the bounds in octets.
+    pub(crate) fn octets(&self) -> usize {
+        self.payload.len() + self.payload_type.len() + metadata_octets(&self.metadata)
+    }
+}
+
 /// A message as the application receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {

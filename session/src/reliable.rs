@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::message::Received;
+use crate::message::{Received, metadata_octets};
 use crate::name::Name;
 
 /// Messages kept for retransmission, as the reference keeps.
 pub const SEND_WINDOW: usize = 512;
+/// Octets of them, metadata included. Those that are settled are forgotten before a publisher has to wait.
+pub const SEND_WINDOW_OCTETS: usize = 16 << 20;
 /// How far ahead of a gap messages are held: the sender keeps no more.
 pub const RECEIVE_WINDOW: u32 = 512;
+/// Octets held ahead of gaps in one stream: a sender like us keeps no more.
+pub const RECEIVE_WINDOW_OCTETS: usize = SEND_WINDOW_OCTETS;
+/// Octets held ahead of gaps in all streams of a session. Beyond either bound only what comes next in its stream is taken;
+/// everything else is not acknowledged, and comes again.
+pub const HELD_OCTETS_MAX: usize = 64 << 20;
 /// Missing messages asked for at once; the others wait an interval.
 const REQUESTS_AT_ONCE: usize = 64;
 /// Sequenced ids lie below; ids of `publish_to` above.
@@ -80,6 +87,12 @@ pub(crate) struct Stored {
     pub(crate) left: u32,
 }
 
+impl Stored {
+    fn octets(&self) -> usize {
+        self.payload.len() + metadata_octets(&self.metadata)
+    }
+}
+
 /// What the window wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
@@ -94,6 +107,7 @@ pub(crate) enum Expired {
 pub(crate) struct SendWindow {
     retries: Option<Retries>,
     stored: VecDeque<Stored>,
+    octets: usize,
     next: u32,
     done: VecDeque<(PublishId, Delivery)>,
     timers: BTreeSet<(Instant, u32)>,
@@ -101,13 +115,14 @@ pub(crate) struct SendWindow {
 
 impl SendWindow {
     pub(crate) fn new(retries: Option<Retries>) -> Self {
-        Self { retries, stored: VecDeque::new(), next: 1, done: VecDeque::new(), timers: BTreeSet::new() }
+        Self { retries, stored: VecDeque::new(), octets: 0, next: 1, done: VecDeque::new(), timers: BTreeSet::new() }
     }
 
     /// A window as it was, from a store.
     pub(crate) fn restored(retries: Option<Retries>, stored: VecDeque<Stored>, next: u32) -> Self {
         let timers = stored.iter().filter_map(|stored| Some((stored.due?, stored.id))).collect();
-        Self { retries, stored, next, done: VecDeque::new(), timers }
+        let octets = stored.iter().map(Stored::octets).sum();
+        Self { retries, stored, octets, next, done: VecDeque::new(), timers }
     }
 
     pub(crate) fn stored(&self) -> impl Iterator<Item = &Stored> {
@@ -124,9 +139,19 @@ impl SendWindow {
         self.timers.len()
     }
 
-    /// Whether one more fits: the oldest message must be done before it is forgotten.
-    pub(crate) fn has_room(&self) -> bool {
-        self.stored.len() < SEND_WINDOW || self.stored.front().is_none_or(|oldest| oldest.due.is_none())
+    /// Whether one more of that size fits: the oldest messages must be done before they are forgotten for it.
+    pub(crate) fn has_room(&self, octets: usize) -> bool {
+        let mut kept = (self.stored.len(), self.octets);
+        let mut done = self.stored.iter().take_while(|stored| stored.due.is_none());
+        while !Self::fits(kept, octets) {
+            let Some(oldest) = done.next() else { return false };
+            kept = (kept.0 - 1, kept.1 - oldest.octets());
+        }
+        true
+    }
+
+    fn fits((messages, octets): (usize, usize), more: usize) -> bool {
+        messages < SEND_WINDOW && (octets + more <= SEND_WINDOW_OCTETS || messages == 0)
     }
 
     /// The stream begins with that id.
@@ -162,9 +187,13 @@ impl SendWindow {
             self.done.push_back((publish, Delivery { recipients: Vec::new() }));
             return;
         };
-        if self.stored.len() == SEND_WINDOW {
-            self.stored.pop_front();
+        let octets = payload.len() + metadata_octets(&metadata);
+        while !Self::fits((self.stored.len(), self.octets), octets)
+            && let Some(oldest) = self.stored.pop_front()
+        {
+            self.octets -= oldest.octets();
         }
+        self.octets += octets;
         let due = now + retries.interval;
         self.timers.insert((due, id));
         self.stored.push_back(Stored {
@@ -275,6 +304,8 @@ pub(crate) enum Arrival {
     Duplicate,
     /// Too far ahead to be held: do not acknowledge, it will come again.
     TooFar,
+    /// Too much is held already: do not acknowledge, it will come again.
+    NoRoom,
 }
 
 /// One source's stream as we receive it: in order, each message once, or reported as lost.
@@ -283,7 +314,8 @@ pub(crate) struct ReceiveWindow {
     retries: Retries,
     /// The id that comes next; `None` until the first message where we came in mid-stream.
     pub(crate) next: Option<u32>,
-    pub(crate) held: BTreeMap<u32, Option<Received>>,
+    held: BTreeMap<u32, Option<Received>>,
+    held_octets: usize,
     pub(crate) missing: BTreeMap<u32, (Instant, u32)>,
     released: VecDeque<Released>,
     requests: VecDeque<u32>,
@@ -301,6 +333,7 @@ impl ReceiveWindow {
             retries,
             next: start,
             held: BTreeMap::new(),
+            held_octets: 0,
             missing: BTreeMap::new(),
             released: VecDeque::new(),
             requests: VecDeque::new(),
@@ -316,7 +349,23 @@ impl ReceiveWindow {
         (distance < AHEAD).then_some(distance)
     }
 
-    pub(crate) fn receive(&mut self, now: Instant, id: u32, message: Received) -> Arrival {
+    /// What is held ahead of a gap, or known to be lost.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u32, Option<&Received>)> {
+        self.held.iter().map(|(id, message)| (*id, message.as_ref()))
+    }
+
+    pub(crate) fn held_octets(&self) -> usize {
+        self.held_octets
+    }
+
+    /// Notes what stands in a place ahead.
+    pub(crate) fn hold(&mut self, id: u32, message: Option<Received>) {
+        self.held_octets += message.as_ref().map_or(0, Received::octets);
+        self.held.insert(id, message);
+    }
+
+    /// Takes a message in; `room` octets may be held for order in all streams.
+    pub(crate) fn receive(&mut self, now: Instant, id: u32, message: Received, room: usize) -> Arrival {
         let next = match self.next {
             Some(next) => next,
             None => {
@@ -333,8 +382,13 @@ impl ReceiveWindow {
             self.miss(now, next);
             return Arrival::TooFar;
         }
+        let room = room.min(RECEIVE_WINDOW_OCTETS.saturating_sub(self.held_octets));
+        if distance > 0 && message.octets() > room {
+            self.miss(now, next);
+            return Arrival::NoRoom;
+        }
         self.missing.remove(&id);
-        self.held.insert(id, Some(message));
+        self.hold(id, Some(message));
         for gap in 0..distance {
             let missing = (next + gap) % SEQUENCED;
             if !self.held.contains_key(&missing) {
@@ -374,7 +428,7 @@ impl ReceiveWindow {
     /// The sender has it no more.
     pub(crate) fn lost(&mut self, id: u32) {
         if self.missing.remove(&id).is_some() {
-            self.held.insert(id, None);
+            self.hold(id, None);
             self.release();
         }
     }
@@ -382,7 +436,7 @@ impl ReceiveWindow {
     /// Nothing more will come: what is missing is lost, what is held is released.
     pub(crate) fn finish(&mut self) {
         for id in std::mem::take(&mut self.missing).into_keys() {
-            self.held.insert(id, None);
+            self.hold(id, None);
         }
         self.requests.clear();
         self.release();
@@ -391,6 +445,7 @@ impl ReceiveWindow {
     fn release(&mut self) {
         let Some(mut next) = self.next else { return };
         while let Some(slot) = self.held.remove(&next) {
+            self.held_octets -= slot.as_ref().map_or(0, Received::octets);
             match (slot, self.released.back_mut()) {
                 (Some(message), _) => self.released.push_back(Released::Message(message)),
                 (None, Some(Released::Lost(_, last))) if (*last + 1) % SEQUENCED == next => *last = next,
@@ -464,7 +519,7 @@ mod tests {
     /// Feeds ids and shows what comes out: `3` a message, `!4-6` a loss, `?2` a request.
     fn feed(window: &mut ReceiveWindow, now: Instant, ids: &[u32]) -> String {
         for id in ids {
-            window.receive(now, *id, message(*id));
+            window.receive(now, *id, message(*id), usize::MAX);
         }
         drain(window)
     }
@@ -518,9 +573,9 @@ mod tests {
     fn a_message_far_ahead_costs_little() {
         let start = Instant::now();
         let mut window = ReceiveWindow::new(RETRIES, Some(1));
-        assert_eq!(window.receive(start, 20_000, message(20_000)), Arrival::TooFar);
+        assert_eq!(window.receive(start, 20_000, message(20_000), usize::MAX), Arrival::TooFar);
         assert_eq!(drain(&mut window), "?1");
-        assert_eq!(window.receive(start, 512, message(512)), Arrival::Taken);
+        assert_eq!(window.receive(start, 512, message(512), usize::MAX), Arrival::Taken);
         assert!(drain(&mut window).split(' ').count() < REQUESTS_AT_ONCE);
         for second in 1..=3 {
             window.handle_timeout(start + Duration::from_secs(second));
@@ -559,7 +614,7 @@ mod tests {
         let x = name("x");
         let mut window = SendWindow::new(Some(RETRIES));
         for n in 0..512 {
-            assert!(window.has_room());
+            assert!(window.has_room(0));
             let id = window.take_id();
             window.store(
                 now,
@@ -572,10 +627,52 @@ mod tests {
                 BTreeSet::from([x.clone()]),
             );
         }
-        assert!(!window.has_room());
+        assert!(!window.has_room(0));
         window.acknowledged(2, &x);
-        assert!(!window.has_room(), "the oldest still waits");
+        assert!(!window.has_room(0), "the oldest still waits");
         window.acknowledged(1, &x);
-        assert!(window.has_room());
+        assert!(window.has_room(0));
+    }
+    #[test]
+    fn a_window_full_of_octets_says_so() {
+        let now = Instant::now();
+        let x = name("x");
+        let mut window = SendWindow::new(Some(RETRIES));
+        let store = |window: &mut SendWindow, octets: usize| {
+            let (id, to) = (window.take_id(), BTreeSet::from([x.clone()]));
+            window.store(now, PublishId(u64::from(id)), id, "msg".into(), vec![0; octets], BTreeMap::new(), None, to);
+        };
+        for _ in 0..15 {
+            assert!(window.has_room(1 << 20));
+            store(&mut window, 1 << 20);
+        }
+        assert!(window.has_room(1 << 20) && !window.has_room((1 << 20) + 1));
+        window.acknowledged(1, &name("x"));
+        window.acknowledged(2, &name("x"));
+        assert!(window.has_room(3 << 20) && !window.has_room((3 << 20) + 1), "settled ones make room, in order");
+        assert!(window.get(1).is_some(), "and are kept until it is needed");
+        store(&mut window, 3 << 20);
+        assert_eq!((window.get(1).is_some(), window.get(2).is_some(), window.get(3).is_some()), (false, false, true));
+        assert_eq!(window.octets, SEND_WINDOW_OCTETS);
+        assert!(!window.has_room(1));
+    }
+
+    #[test]
+    fn what_is_held_has_a_bound_in_octets() {
+        let now = Instant::now();
+        let large = |n: u32| Received { payload: vec![0; 5 << 20].into(), ..message(n) };
+        let mut window = ReceiveWindow::new(RETRIES, Some(1));
+        for id in 2..=4 {
+            assert_eq!(window.receive(now, id, large(id), usize::MAX), Arrival::Taken);
+        }
+        assert_eq!(window.receive(now, 5, large(5), usize::MAX), Arrival::NoRoom);
+        assert_eq!(window.receive(now, 6, message(6), 0), Arrival::NoRoom, "other streams hold too much");
+        assert_eq!(window.receive(now, 4, large(4), 0), Arrival::Duplicate);
+        assert!(window.held_octets() <= RECEIVE_WINDOW_OCTETS);
+        assert_eq!(window.receive(now, 1, large(1), 0), Arrival::Taken, "what comes next needs no room");
+        assert_eq!(window.held_octets(), 0);
+        let released = std::iter::from_fn(|| window.poll_released()).count();
+        assert_eq!(released, 4);
+        assert_eq!(window.receive(now, 5, large(5), 0), Arrival::Taken);
     }
 }

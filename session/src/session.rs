@@ -6,12 +6,15 @@
 
 mod config;
 mod event;
+mod inbox;
 mod receive;
 mod tasks;
 mod time;
 
 pub use config::{Direction, SessionConfig, SessionKind};
 pub use event::{Event, Item, Participant};
+pub(crate) use inbox::Inbox;
+pub use inbox::{INBOX_MAX, INBOX_OCTETS_MAX};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -33,8 +36,6 @@ pub const CONTROL_RETRIES: Retries = Retries { interval: Duration::from_secs(1),
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Heartbeats missed until a member counts as offline.
 pub const MISSED_MAX: u8 = 3;
-/// Messages kept for an application that does not read; beyond it they are refused, and come again if reliable.
-pub const INBOX_MAX: usize = 1024;
 /// Commands that may wait.
 pub const COMMANDS_MAX: usize = 256;
 /// How long an invited application waits for its welcome.
@@ -84,6 +85,8 @@ pub(crate) enum Refused {
     Stranger,
     #[error("the application does not read: inbox full")]
     InboxFull,
+    #[error("too much is held for order already")]
+    NoRoom,
     #[error("asked too often")]
     TooOften,
     #[error("too far ahead")]
@@ -149,12 +152,11 @@ pub struct Session {
     pub(crate) spoke: bool,
     /// Retransmissions that may still be served before the next tick.
     pub(crate) retransmissions: u32,
-    pub(crate) starved: bool,
+    /// A publish found no room; the smallest such had so many octets.
+    pub(crate) starved: Option<usize>,
+    pub(crate) inbox: Inbox,
     /// Why an answer to our invitations was not believed, for the error if no other comes.
     pub(crate) disbelieved: Option<(Name, String)>,
-    /// Items taken out of the inbox so far.
-    pub(crate) read: u64,
-    pub(crate) inbox: VecDeque<Item>,
     pub(crate) out: VecDeque<pb::Message>,
     pub(crate) routes: VecDeque<Route>,
     pub(crate) events: VecDeque<Event>,
@@ -227,10 +229,9 @@ impl Session {
             tick: now.instant + HEARTBEAT,
             spoke: false,
             retransmissions: RETRANSMISSIONS_MAX,
-            starved: false,
+            starved: None,
+            inbox: Inbox::default(),
             disbelieved: None,
-            read: 0,
-            inbox: VecDeque::new(),
             out: VecDeque::new(),
             routes: VecDeque::new(),
             events: VecDeque::new(),
@@ -296,9 +297,7 @@ impl Session {
 
     /// Takes the next message; `None` if there is none (an [`Event::Readable`] follows).
     pub fn recv(&mut self) -> Option<Item> {
-        let item = self.inbox.pop_front();
-        self.read += u64::from(item.is_some());
-        item
+        self.inbox.pop()
     }
 
     /// Takes the next event.

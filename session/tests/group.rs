@@ -579,3 +579,54 @@ fn back_without_the_list() {
         assert_eq!(group.texts(d), ["and back"], "{lost:?}");
     }
 }
+
+/// Five streams with a gap each, and together more octets behind the gaps than a session holds: what does not fit is not
+/// acknowledged, so it comes again, and everything is read in order.
+#[test]
+fn streams_share_the_room_for_order() {
+    const EACH: u32 = 15;
+    let mut group = found(12, SessionConfig::group().without_mls().with_retries(SECOND, 30));
+    let reader = group.invite("acme/ns/reader");
+    let speakers: Vec<usize> = (0..5).map(|n| group.invite(&format!("acme/ns/s{n}"))).collect();
+    let cut = std::rc::Rc::new(std::cell::Cell::new(true));
+    let is_cut = cut.clone();
+    let theirs = speakers.clone();
+    group.net.filter = Box::new(move |from, to, publish| {
+        let first = publish.session.as_ref().unwrap();
+        let data = matches!(first.session_message_type(), Kind::Msg | Kind::RtxReply);
+        let payload = publish.msg.as_ref().is_some_and(|content| match &content.content_type {
+            Some(slimline_wire::pb::content::ContentType::AppPayload(payload)) => payload.blob.starts_with(&[0; 4]),
+            _ => false,
+        });
+        !(data && theirs.contains(&from) && to == reader && is_cut.get() && payload)
+    });
+    let before = group.net.endpoint(reader).counters().postponed;
+    for n in 0..EACH {
+        for speaker in &speakers {
+            let octets = [n.to_be_bytes(), u32::try_from(*speaker).unwrap().to_be_bytes()].concat().repeat(1 << 17);
+            group.net.with(*speaker, group.id, |session, now| session.publish(now, octets.into())).unwrap();
+        }
+    }
+    group.net.run(SECOND / 2);
+    for app in group.everybody().into_iter().filter(|app| *app != reader) {
+        group.net.read(app, group.id);
+    }
+    group.net.carried.clear();
+    let room = u64::try_from(slimline_session::reliable::HELD_OCTETS_MAX >> 20).unwrap();
+    let held_back = group.net.endpoint(reader).counters().postponed - before;
+    assert!(held_back >= u64::from(5 * (EACH - 1)) - room, "{held_back}");
+    assert!(group.texts(reader).is_empty());
+    cut.set(false);
+    let mut heard: std::collections::BTreeMap<Name, Vec<u32>> = Default::default();
+    for _ in 0..10 {
+        group.net.run(SECOND);
+        group.net.carried.clear();
+        for item in group.net.read(reader, group.id) {
+            let slimline_session::Item::Message(message) = item else { panic!("{item:?}") };
+            let number = u32::from_be_bytes(message.payload[..4].try_into().unwrap());
+            heard.entry(message.source).or_default().push(number);
+        }
+    }
+    assert_eq!(heard.len(), 5);
+    assert!(heard.values().all(|numbers| numbers.iter().copied().eq(0..EACH)), "{heard:?}");
+}

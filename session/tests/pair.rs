@@ -210,7 +210,7 @@ fn a_stuck_connection_costs_no_more_than_its_bound() {
     let (alice, bob, id) = open(&mut net, config);
     let now = net.now();
     for n in 0..500_u16 {
-        let octets = n.to_be_bytes().repeat(100_000);
+        let octets = n.to_be_bytes().repeat(16_500); // all of them fit in the send window
         net.endpoint(alice).with_session(now, id, |session| session.publish(now, octets.into())).unwrap().unwrap();
     }
     for second in 1..20 {
@@ -268,6 +268,54 @@ fn a_slow_reader_loses_nothing() {
     });
     net.run(SECOND * 5);
     assert_eq!(read + net.read(bob, id).len(), 3000);
+}
+
+/// Large messages: the publisher waits while so many octets are unacknowledged, and the reader's inbox is full by octets long
+/// before it is by number. What was refused for that comes again when there is room, in order.
+#[test]
+fn octets_are_bounded_too() {
+    const MESSAGES: u32 = 150;
+    let mut net = Net::new(1);
+    let config = SessionConfig::point_to_point().without_mls().with_retries(SECOND, 30);
+    let (alice, bob, id) = open(&mut net, config);
+    let (mut sent, mut waited) = (0_u32, 0);
+    let mut publish = |net: &mut Net| {
+        while sent < MESSAGES {
+            let octets = sent.to_be_bytes().repeat(1 << 18);
+            match net.with(alice, id, |session, now| session.publish(now, octets.into())) {
+                Ok(_) => sent += 1,
+                Err(SessionError::WindowFull { in_flight }) => {
+                    assert!(in_flight <= 16, "{in_flight} MiB in flight");
+                    waited += 1;
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        sent
+    };
+    // Nobody reads: 64 fit in the inbox, 16 more wait at the sender.
+    for _ in 0..20 {
+        publish(&mut net);
+        net.run(SECOND / 2);
+        net.carried.clear();
+    }
+    assert_eq!(publish(&mut net), 64 + 16);
+    assert!(net.endpoint(bob).counters().postponed > 0);
+    let mut read = Vec::new();
+    for _ in 0..60 {
+        read.extend(net.read(bob, id));
+        publish(&mut net);
+        net.run(SECOND / 2);
+        net.carried.clear();
+    }
+    assert_eq!(publish(&mut net), MESSAGES);
+    assert!(waited > 10);
+    let numbers = read.into_iter().map(|item| match item {
+        slimline_session::Item::Message(message) => u32::from_be_bytes(message.payload[..4].try_into().unwrap()),
+        lost => panic!("{lost:?}"),
+    });
+    assert!(numbers.eq(0..MESSAGES));
 }
 
 /// Suite 0x0001, by the keys of the identities; and one group has one suite.

@@ -86,6 +86,7 @@ impl Endpoint {
         };
         if let Err(reason) = result {
             self.counters.refused += 1;
+            self.counters.postponed += u64::from(matches!(reason, Refused::InboxFull | Refused::NoRoom));
             tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.number, "message dropped");
         }
         if let Some(latest) = self.latest(id.number) {

@@ -16,7 +16,7 @@ use crate::name::Name;
 use crate::participant::SUBSCRIBE_WAIT;
 use crate::reliable::{Outcome, PublishId, ReceiveWindow, Retries, SendWindow, Stored};
 use crate::roster::Stay;
-use crate::session::{Direction, Item, LINGER, New, Phase, Session, SessionConfig, SessionKind, WELCOME_WAIT};
+use crate::session::{Direction, Inbox, Item, LINGER, New, Phase, Session, SessionConfig, SessionKind, WELCOME_WAIT};
 
 /// A session as it comes out of a store.
 pub(crate) struct SessionParts {
@@ -122,7 +122,7 @@ impl SessionParts {
         }
         session.active = head.active.as_ref().map(|active| exchange_of(active, now)).transpose()?;
         session.answered = answered(records)?;
-        (session.read, session.inbox) = inbox(records)?;
+        session.inbox = inbox(records)?;
         session.send = send_window(head.send.unwrap_or_default(), records, reliable, now)?;
         for window in &head.receive {
             let source = name(window.source.as_ref())?;
@@ -144,7 +144,7 @@ fn number(key: &[u8]) -> Result<u64, StoreError> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Record("a number"))
 }
 
-fn inbox(records: &BTreeMap<&[u8], &[u8]>) -> Result<(u64, VecDeque<Item>), StoreError> {
+fn inbox(records: &BTreeMap<&[u8], &[u8]>) -> Result<Inbox, StoreError> {
     let (mut first, mut items) = (0, VecDeque::new());
     for (key, value) in of_kind(records, INBOX) {
         if items.is_empty() {
@@ -156,7 +156,7 @@ fn inbox(records: &BTreeMap<&[u8], &[u8]>) -> Result<(u64, VecDeque<Item>), Stor
             count => Item::Lost { source: name(said.source.as_ref())?, count },
         });
     }
-    Ok((first, items))
+    Ok(Inbox::restored(first, items))
 }
 
 fn received_of(said: record::Said) -> Result<Received, StoreError> {
@@ -275,9 +275,9 @@ fn window_of(
     for id in &record.held {
         let key = [&[HELD][..], &source_key(source), &id.to_be_bytes()].concat();
         let said = records.get(&key[..]).ok_or(StoreError::Record("a message without its text"))?;
-        window.held.insert(*id, Some(received_of(decode(said, "a message")?)?));
+        window.hold(*id, Some(received_of(decode(said, "a message")?)?));
     }
-    window.held.extend(record.lost.iter().map(|id| (*id, None)));
+    record.lost.iter().for_each(|id| window.hold(*id, None));
     window.missing.extend(record.missing.iter().map(|missing| (missing.id, (now.instant, missing.left.max(1)))));
     window.far = record.far;
     window.before = record.before.iter().copied().collect();

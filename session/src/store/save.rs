@@ -94,14 +94,14 @@ pub(crate) fn save(
             writer.fixed(SENT, &stored.id.to_be_bytes(), || sent(stored).encode_to_vec());
         }
         for (source, window) in &session.receive {
-            for (id, held) in &window.held {
+            for (id, held) in window.held() {
                 if let Some(message) = held {
                     let suffix = [&source_key(source)[..], &id.to_be_bytes()].concat();
                     writer.fixed(HELD, &suffix, || received(message).encode_to_vec());
                 }
             }
         }
-        for (number, item) in (session.read..).zip(&session.inbox) {
+        for (number, item) in (session.inbox.read..).zip(session.inbox.items()) {
             writer.fixed(INBOX, &number.to_be_bytes(), || self::item(item).encode_to_vec());
         }
         for (number, (source, id, draft)) in session.answered.entries() {
@@ -256,8 +256,8 @@ fn item(item: &Item) -> record::Said {
 
 fn receive_window(source: &Name, window: &ReceiveWindow) -> record::ReceiveWindow {
     let ids = |of_lost: bool| {
-        let held = window.held.iter().filter(move |(_, held)| held.is_none() == of_lost);
-        held.map(|(id, _)| *id).collect()
+        let held = window.held().filter(move |(_, held)| held.is_none() == of_lost);
+        held.map(|(id, _)| id).collect()
     };
     record::ReceiveWindow {
         source: Some(source.to_wire()),
