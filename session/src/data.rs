@@ -81,12 +81,21 @@ impl Session {
             None if self.config.kind == SessionKind::Group => draft = draft.for_all(),
             None => {}
         }
-        let message = draft.write(&self.frame, self.mls.as_mut(), now.unix_s)?;
-        // A token may be larger than what was allowed for; the node adds nothing but its MAC.
-        let octets = message.encoded_len() + HEADER_MAC_OCTETS;
-        if octets > MESSAGE_OCTETS_MAX {
-            return Err(SessionError::TooLarge { octets, limit: MESSAGE_OCTETS_MAX });
-        }
+        let written = draft.write(&self.frame, self.mls.as_mut(), now.unix_s).and_then(|message| {
+            // A token may be larger than what was allowed for; the node adds nothing but its MAC.
+            let octets = message.encoded_len() + HEADER_MAC_OCTETS;
+            let fits = octets <= MESSAGE_OCTETS_MAX;
+            if fits { Ok(message) } else { Err(SessionError::TooLarge { octets, limit: MESSAGE_OCTETS_MAX }) }
+        });
+        let message = match written {
+            Ok(message) => message,
+            Err(error) => {
+                if to.is_none() {
+                    self.send.give_back(id);
+                }
+                return Err(error);
+            }
+        };
         self.out.push_back(message);
         self.spoke |= to.is_none();
         let handle = self.new_publish();

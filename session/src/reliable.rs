@@ -171,6 +171,11 @@ impl SendWindow {
         id
     }
 
+    /// The id that was taken last was not used: the next message has it, so that nobody waits for one that never was.
+    pub(crate) fn give_back(&mut self, id: u32) {
+        self.next = id;
+    }
+
     #[allow(clippy::too_many_arguments)] // one message, field by field
     pub(crate) fn store(
         &mut self,

@@ -384,10 +384,19 @@ async fn connected(app: &App, wanted: bool) -> bool {
 /// A path that swallows everything is noticed by a ping without answer, and left for a new connection.
 #[tokio::test]
 async fn a_silent_path_is_noticed() {
-    let node = TestNode::start("127.0.0.1:0").await;
+    noticed("http", TestNode::start("127.0.0.1:0").await).await;
+}
+
+/// Likewise over a WebSocket.
+#[tokio::test]
+async fn a_silent_websocket_is_noticed() {
+    noticed("ws", TestNode::start_web("127.0.0.1:0", None).await).await;
+}
+
+async fn noticed(scheme: &str, node: TestNode) {
     let (path, stuck) = path_to(node.address).await;
     let entry = format!(
-        "{{endpoint: 'http://{path}', tls: {{insecure: true}}, keepalive: {{http2_keepalive: 100ms, timeout: 200ms}}, \
+        "{{endpoint: '{scheme}://{path}', tls: {{insecure: true}}, keepalive: {{http2_keepalive: 100ms, timeout: 200ms}}, \
          connect_timeout: 200ms, backoff: {{type: fixed_interval, interval: 100ms}}}}"
     );
     let config = ConnectConfig::parse(&entry, "entry", |_| None).unwrap();

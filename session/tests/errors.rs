@@ -10,6 +10,7 @@ mod script;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use h2::Reason;
@@ -212,6 +213,50 @@ async fn an_identity_that_does_not_serve() {
 
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// An identity that makes no token at times.
+struct Failing(SharedSecret, Arc<AtomicBool>);
+
+impl Provider for Failing {
+    fn subject(&self) -> &str {
+        self.0.subject()
+    }
+
+    fn token(&self, now: u64) -> Result<String, IdentityError> {
+        if self.1.load(Ordering::Relaxed) { Err(IdentityError::Unavailable("gone".into())) } else { self.0.token(now) }
+    }
+
+    fn signing_key(&self) -> Option<&SigningKey> {
+        self.0.signing_key()
+    }
+}
+
+/// A publish that failed for its token leaves no gap: the peer waits for nothing, and loses nothing.
+#[tokio::test]
+async fn a_token_that_fails_for_a_while() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let failing = Arc::new(AtomicBool::new(false));
+    let of = || SharedSecret::new("acme/ns/alice", SECRET).unwrap();
+    let credentials = Credentials {
+        provider: Arc::new(Failing(of(), failing.clone())),
+        verifier: Arc::new(of()),
+        binding: slimline_session::identity::Binding::Enforce,
+    };
+    let alice = App::with_credentials(name("acme/ns/alice"), credentials).connect(config(&node.url())).await.unwrap();
+    let bob = app(&node.url(), "acme/ns/bob").await;
+    let ours = alice.create_session(brief(SessionConfig::point_to_point()), &name("acme/ns/bob")).await.unwrap();
+    let theirs = bob.listen().await.unwrap();
+    for n in 0..10_u8 {
+        failing.store(n % 3 == 1, Ordering::Relaxed);
+        match ours.publish(vec![n]).await {
+            Ok(publication) => assert!(publication.delivered().await.unwrap().is_complete()),
+            Err(error) => assert_eq!(error, SessionError::Identity(IdentityError::Unavailable("gone".into()))),
+        }
+    }
+    for n in [0, 2, 3, 5, 6, 8, 9] {
+        assert_eq!(theirs.recv_within(Duration::from_secs(2)).await.unwrap().payload[..], [n]);
+    }
 }
 
 /// An identity whose clock goes wrong by so many seconds.

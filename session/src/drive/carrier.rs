@@ -1,6 +1,8 @@
 //! What carries messages: a gRPC stream over HTTP/2, or a WebSocket with one message per binary frame.
 
 use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -8,13 +10,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use h2::{Reason, RecvStream, SendStream};
 use slimline_wire::grpc::{Deframer, Item};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep_until;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{ConnectConfig, ConnectError, GrpcStatus, tls};
+use super::{ConnectConfig, ConnectError, GrpcStatus, Keepalive, tls};
 use crate::data::MESSAGE_OCTETS_MAX;
 
 /// Octets per gRPC message before the message itself: a flag, and its length.
@@ -29,13 +32,39 @@ type Web = WebSocketStream<Box<dyn Io>>;
 /// The receiving half.
 pub(super) enum Receiver {
     Grpc { stream: RecvStream, deframer: Deframer, chunk: Bytes },
-    Web(SplitStream<Web>),
+    Web { stream: SplitStream<Web>, alive: Option<Probes> },
 }
 
 /// The sending half.
 pub(super) enum Sender {
     Grpc(SendStream<Bytes>),
-    Web(SplitSink<Web, Message>),
+    Web { sink: SplitSink<Web, Message>, alive: Option<Probes> },
+}
+
+/// Pings over a WebSocket, which the writing half sends and the reading half expects an answer to.
+#[derive(Clone)]
+pub(super) struct Probes {
+    keepalive: Keepalive,
+    /// When the ping left that nothing has come after yet.
+    waiting_since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Probes {
+    fn waiting_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when a ping stayed without answer.
+    async fn unanswered(&self) {
+        loop {
+            let since = *self.waiting_since();
+            if since.is_some_and(|since| since.elapsed() >= self.keepalive.timeout) {
+                return;
+            }
+            // Nothing to wait for yet: none that leaves from now on is late before that.
+            sleep_until((since.unwrap_or_else(Instant::now) + self.keepalive.timeout).into()).await;
+        }
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // as map_err gives it
@@ -77,8 +106,21 @@ impl Receiver {
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, ConnectError> {
         match self {
             Self::Grpc { stream, deframer, chunk } => next_of_grpc(stream, deframer, chunk).await,
-            Self::Web(stream) => loop {
-                match stream.next().await {
+            Self::Web { stream, alive } => loop {
+                let frame = match alive {
+                    None => stream.next().await,
+                    Some(probes) => tokio::select! {
+                        frame = stream.next() => {
+                            *probes.waiting_since() = None;
+                            frame
+                        }
+                        () = probes.unanswered() => {
+                            let waited = probes.keepalive.timeout;
+                            return Err(ConnectError::TimedOut { step: "the answer to a ping", waited });
+                        }
+                    },
+                };
+                match frame {
                     Some(Ok(Message::Binary(octets))) => return Ok(Some(octets.into())),
                     // Pings are answered by the library; text is nothing a node says.
                     Some(Ok(Message::Close(_))) | None => return Ok(None),
@@ -147,7 +189,7 @@ impl Sender {
                     stream.send_data(piece, false).map_err(http_error)?;
                 }
             }
-            Self::Web(sink) => {
+            Self::Web { sink, .. } => {
                 // The same buffer, but a frame of its own for each message, without the prefix.
                 while let Some(&[_, l0, l1, l2, l3]) = octets.first_chunk::<PREFIX_OCTETS>() {
                     let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
@@ -161,11 +203,27 @@ impl Sender {
         Ok(())
     }
 
+    /// When the next ping is due: never, unless a WebSocket is to be kept alive. Over HTTP/2 the connection sees to it.
+    pub(super) fn ping_every(&self) -> Option<Duration> {
+        match self {
+            Self::Grpc(_) => None,
+            Self::Web { alive, .. } => alive.as_ref().map(|probes| probes.keepalive.http2),
+        }
+    }
+
+    /// Pings the node.
+    pub(super) async fn ping(&mut self) -> Result<(), ConnectError> {
+        let Self::Web { sink, alive: Some(probes) } = self else { return Ok(()) };
+        sink.send(Message::Ping(Bytes::new())).await.map_err(web_error)?;
+        probes.waiting_since().get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
     /// Ends the stream.
     pub(super) async fn finish(&mut self) {
         match self {
             Self::Grpc(stream) => drop(stream.send_data(Bytes::new(), true)),
-            Self::Web(sink) => drop(sink.close().await),
+            Self::Web { sink, .. } => drop(sink.close().await),
         }
     }
 }
@@ -190,5 +248,6 @@ pub(super) async fn upgrade(
         WebSocketConfig::default().max_message_size(Some(MESSAGE_OCTETS_MAX)).max_frame_size(Some(MESSAGE_OCTETS_MAX));
     let upgraded = tokio_tungstenite::client_async_with_config(request, socket, Some(limits)).await;
     let (sink, stream) = upgraded.map_err(web_error)?.0.split();
-    Ok((Receiver::Web(stream), Sender::Web(sink)))
+    let alive = config.keepalive.map(|keepalive| Probes { keepalive, waiting_since: Arc::default() });
+    Ok((Receiver::Web { stream, alive: alive.clone() }, Sender::Web { sink, alive }))
 }

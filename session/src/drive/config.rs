@@ -52,7 +52,7 @@ pub enum Reconnect {
 pub struct Keepalive {
     /// Idle time until the kernel probes the peer (TCP).
     pub tcp: Duration,
-    /// Time between pings (HTTP/2).
+    /// Time between pings (HTTP/2, and WebSocket).
     pub http2: Duration,
     /// How long a ping's answer may take; then the connection is given up.
     pub timeout: Duration,

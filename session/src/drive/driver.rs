@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{interval_at, sleep, sleep_until, timeout};
 
 use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State};
 use super::link::{self, Identity, Incoming, Outgoing};
@@ -178,7 +178,22 @@ async fn run(
     let (sender, mut batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
     let mut writer = tokio::spawn(async move {
         let mut outgoing = outgoing;
-        while let Some(batch) = batches.recv().await {
+        let mut pings = outgoing.ping_every().map(|every| interval_at(tokio::time::Instant::now() + every, every));
+        loop {
+            let due = async {
+                match &mut pings {
+                    Some(pings) => drop(pings.tick().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                () = due => {
+                    outgoing.ping().await?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
             let mut octets = Vec::with_capacity(BATCH_OCTETS);
             for message in batch {
                 outgoing.write(message, &mut octets);

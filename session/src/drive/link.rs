@@ -297,6 +297,16 @@ impl Outgoing {
         self.sender.send(octets).await
     }
 
+    /// How often [`Outgoing::ping`] is to be called; `None`: never.
+    pub(super) fn ping_every(&self) -> Option<Duration> {
+        self.sender.ping_every()
+    }
+
+    /// Pings the node.
+    pub(super) async fn ping(&mut self) -> Result<(), ConnectError> {
+        self.sender.ping().await
+    }
+
     /// Ends the stream.
     pub(super) async fn finish(&mut self) {
         self.sender.finish().await;
