@@ -1,5 +1,7 @@
 //! Applications on real sockets: connected, cut off, connected again, refused.
 
+#[path = "common/authority.rs"]
+mod authority;
 #[path = "common/node.rs"]
 mod node;
 
@@ -7,17 +9,13 @@ use std::time::{Duration, Instant};
 
 use std::sync::Arc;
 
+use authority::Authority;
 use node::TestNode;
 use slimline_session::error::SessionError;
 use slimline_session::{
     App, ConnectConfig, ConnectError, ReceiveError, SessionConfig, SessionHandle, StoreError, StoreKey,
 };
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -172,60 +170,21 @@ async fn errors_say_what_is_wrong() {
     assert!(alice.create_session(config, &"acme/ns/bob".parse().unwrap()).await.is_err());
 }
 
-/// A private authority, and what it vouches for.
-struct Authority {
-    pem: String,
-    certificate: rcgen::Certificate,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).unwrap();
-        Self { pem: certificate.pem(), certificate, issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    fn issue(&self, name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (parameters.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    /// A listener for `localhost` that asks clients for a certificate of this authority.
-    fn acceptor(&self) -> TlsAcceptor {
-        let provider = Arc::new(default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-        let (certificate, key) = self.issue("localhost");
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
-
-    /// How somebody of this authority connects.
-    fn client(&self, endpoint: &str, name: &str) -> ConnectConfig {
-        let (ours, key) = self.issue(name);
-        let mut config = ConnectConfig::new(endpoint);
-        config.tls.authorities_pem = Some(self.pem.clone().into_bytes());
-        config.tls.client_pem = Some((ours.pem().into_bytes(), key.serialize_pem().into_bytes()));
-        config
-    }
+/// How somebody of that authority connects.
+fn client(authority: &Authority, endpoint: &str, name: &str) -> ConnectConfig {
+    let (ours, key) = authority.issue(name, None);
+    let mut config = ConnectConfig::new(endpoint);
+    config.tls.authorities_pem = Some(authority.pem.clone().into_bytes());
+    config.tls.client_pem = Some((ours.pem().into_bytes(), key.serialize_pem().into_bytes()));
+    config
 }
 
 /// TLS and mutual TLS under a private authority; whoever is not what it should be is refused.
 #[tokio::test]
 async fn secured() {
     let authority = Authority::new();
-    let node = TestNode::start_with("127.0.0.1:0", Some(authority.acceptor())).await;
-    let config = authority.client(&format!("https://localhost:{}", node.address.port()), "alice");
+    let node = TestNode::start_with("127.0.0.1:0", Some(authority.for_members())).await;
+    let config = client(&authority, &format!("https://localhost:{}", node.address.port()), "alice");
     let connect =
         |config: ConnectConfig| async move { App::with_secret("acme/ns/alice", SECRET).unwrap().connect(config).await };
     let alice = connect(config.clone()).await.unwrap();
@@ -249,13 +208,13 @@ async fn secured() {
 #[tokio::test]
 async fn secured_websocket() {
     let authority = Authority::new();
-    let node = TestNode::start_web("127.0.0.1:0", Some(authority.acceptor())).await;
+    let node = TestNode::start_web("127.0.0.1:0", Some(authority.for_members())).await;
     let endpoint = format!("wss://localhost:{}", node.address.port());
     let connect = |name: &'static str, config: ConnectConfig| async move {
         App::with_secret(name, SECRET).unwrap().connect(config).await
     };
-    let alice = connect("acme/ns/alice", authority.client(&endpoint, "alice")).await.unwrap();
-    let bob = connect("acme/ns/bob", authority.client(&endpoint, "bob")).await.unwrap();
+    let alice = connect("acme/ns/alice", client(&authority, &endpoint, "alice")).await.unwrap();
+    let bob = connect("acme/ns/bob", client(&authority, &endpoint, "bob")).await.unwrap();
     let ours = alice.create_session(SessionConfig::point_to_point(), &"acme/ns/bob".parse().unwrap()).await.unwrap();
     let theirs = tokio::time::timeout(PATIENCE, bob.listen()).await.unwrap().unwrap();
     let large = "x".repeat(300_000);
@@ -268,10 +227,10 @@ async fn secured_websocket() {
     assert_eq!(node.bad_macs(), 0);
     ours.close().await.unwrap();
 
-    let mut wrong = authority.client(&endpoint, "alice");
+    let mut wrong = client(&authority, &endpoint, "alice");
     wrong.tls.authorities_pem = Some(Authority::new().pem.into_bytes());
     assert!(matches!(connect("acme/ns/carol", wrong).await.err().unwrap(), ConnectError::Tls(_)));
-    let mut wrong = authority.client(&endpoint, "alice");
+    let mut wrong = client(&authority, &endpoint, "alice");
     wrong.tls.client_pem = None;
     assert!(connect("acme/ns/carol", wrong).await.is_err(), "the node asks for a certificate");
     let plain = ConnectConfig::new(&endpoint.replace("wss", "ws"));

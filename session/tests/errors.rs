@@ -3,6 +3,8 @@
 //! One table per moment: before there is a connection, on it, in a session. Each row names its error, words of its text,
 //! and how long it may take.
 
+#[path = "common/authority.rs"]
+mod authority;
 #[path = "common/node.rs"]
 mod node;
 #[path = "common/script.rs"]
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use authority::Authority;
 use h2::Reason;
 use node::TestNode;
 use script::{End, Fault, Part, Script};
@@ -21,12 +24,8 @@ use slimline_session::identity::jwt::JwtVerifier;
 use slimline_session::identity::{Provider, SharedSecret, SigningKey, StaticJwt, Verifier as _};
 use slimline_session::{
     App, ConnectConfig, ConnectError, Credentials, Direction, Keepalive, MESSAGE_OCTETS_MAX, Name, ReceiveError,
-    SessionConfig, SessionHandle,
+    SessionConfig, SessionHandle, TlsVersion,
 };
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// What each step of connecting may take here.
@@ -520,9 +519,9 @@ async fn publishing_without_a_connection() {
 #[tokio::test]
 async fn transport_security() {
     let authority = Authority::new();
-    let good = TestNode::start_with("127.0.0.1:0", Some(authority.acceptor(-1, 1))).await;
-    let ended = TestNode::start_with("127.0.0.1:0", Some(authority.acceptor(-3, -1))).await;
-    let ahead = TestNode::start_with("127.0.0.1:0", Some(authority.acceptor(1, 3))).await;
+    let good = TestNode::start_with("127.0.0.1:0", Some(authority.for_all(-1, 1))).await;
+    let ended = TestNode::start_with("127.0.0.1:0", Some(authority.for_all(-3, -1))).await;
+    let ahead = TestNode::start_with("127.0.0.1:0", Some(authority.for_all(1, 3))).await;
     let plain = TestNode::start("127.0.0.1:0").await;
     let (ours, foreign) = (Some(authority.pem.clone()), Some(Authority::new().pem));
     let to = |scheme: &str, node: &TestNode, host: &str, trusted: &Option<String>| {
@@ -531,6 +530,15 @@ async fn transport_security() {
         config.tls.authorities_pem = trusted.clone().map(String::into_bytes);
         config
     };
+    // Whoever has to show a certificate and has none is told after the handshake, or in it (TLS 1.2).
+    let members = TestNode::start_with("127.0.0.1:0", Some(authority.for_members())).await;
+    for version in [TlsVersion::Tls13, TlsVersion::Tls12] {
+        let mut without = to("https", &members, "localhost", &ours);
+        without.tls.version = Some(version);
+        let error = in_time("no certificate", Duration::from_secs(2), connect("acme/ns/alice", without)).await;
+        assert_eq!(kind(&error), "Tls", "{version:?}: {error}");
+        says("no certificate", &error, &["the node asks for a certificate of ours", "client_pem"]);
+    }
     connect("acme/ns/alice", to("https", &good, "localhost", &ours)).await.unwrap();
     let mut nonsense = to("https", &good, "localhost", &ours);
     nonsense.tls.authorities_pem = Some(b"nonsense".to_vec());
@@ -548,40 +556,6 @@ async fn transport_security() {
         let error = in_time(what, Duration::from_secs(2), connect("acme/ns/alice", config)).await;
         assert_eq!(kind(&error), expected, "{what}: {error}");
         says(what, &error, &[words]);
-    }
-}
-
-struct Authority {
-    pem: String,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).unwrap();
-        Self { pem: certificate.pem(), issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    /// For `localhost`, valid from and to so many days from now.
-    fn acceptor(&self, from: i64, to: i64) -> TlsAcceptor {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let day = |days: i64| {
-            SystemTime::now() + Duration::from_secs(86_400 * days.unsigned_abs()) * u32::from(days > 0)
-                - Duration::from_secs(86_400 * days.unsigned_abs()) * u32::from(days < 0)
-        };
-        (parameters.not_before, parameters.not_after) = (day(from).into(), day(to).into());
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
     }
 }
 

@@ -70,7 +70,10 @@ pub(super) fn advised(text: &str) -> String {
         ("not valid for name", "connect by a name the certificate carries, or give it as `server_name`"),
         ("corrupt message", "the node does not speak TLS there: write http:// or ws://, or another port"),
         ("CertificateRequired", "the node asks for a certificate of ours: `tls.source`, or TlsConfig::client_pem"),
-        ("HandshakeFailure", "the node asks for a certificate of ours, or shares no cipher with us"),
+        (
+            "HandshakeFailure",
+            "the node asks for a certificate of ours (TlsConfig::client_pem), or shares no cipher with us",
+        ),
         ("ProtocolVersion", "node and application allow different versions of TLS: see `tls_version`"),
         ("NoApplicationProtocol", "the node speaks no HTTP/2 there"),
         ("received fatal alert", "the node does not accept our certificate"),
