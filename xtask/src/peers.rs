@@ -328,6 +328,13 @@ pub(crate) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         let _ = fs::remove_file(folder.join(name));
         symlink(program, folder.join(name))?;
     }
+    // Before our own is built: what these lack takes a person to provide.
+    for provided in [reference(workspace), nats(workspace)] {
+        match provided {
+            Err(error) if error.is::<Missing>() => println!("missing: {error:#}"),
+            other => drop(other?),
+        }
+    }
     let built = build(workspace, false)?;
     let mut complete = true;
     for name in NAMES {
