@@ -73,8 +73,9 @@ fn joining(criterion: &mut Criterion) {
     let mut bench = criterion.benchmark_group("mls/join");
     bench.sample_size(10).measurement_time(Duration::from_secs(2));
     for size in [2, 8, 64, 256] {
-        let (mut moderator, mut members) = group(KeyKind::P256, size - 2, 1);
+        let mut made = None; // once, and only if it is asked for
         bench.bench_function(BenchmarkId::from_parameter(size), |bench| {
+            let (moderator, members) = made.get_or_insert_with(|| group(KeyKind::P256, size - 2, 1));
             bench.iter_custom(|rounds| {
                 let mut spent = Duration::ZERO;
                 for round in 0..rounds {

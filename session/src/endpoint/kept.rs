@@ -73,7 +73,7 @@ impl Endpoint {
             sessions.entry(session).or_default().insert(key, value);
         }
         for (key, value) in store.records().filter(|(key, _)| *key != IDENTITY) {
-            kept.saved.insert(key.to_vec(), xxhash_rust::xxh3::xxh3_128(value));
+            kept.saved.note(key, value);
         }
         endpoint.kept = Some(kept);
         if let Some(octets) = store.get(APP) {

@@ -4,7 +4,7 @@
 //! order, waiting to be read), answers and MLS values are records of their own, written once. Clocks are not kept: what was
 //! waited for is due at once after a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use prost::Message as _;
 use slimline_wire::pb;
@@ -33,47 +33,82 @@ pub(super) const ANSWERED: u8 = b'q';
 /// What openmls keeps, under its key.
 pub(super) const MLS: u8 = b'm';
 
-/// What is in the store already: key, and a hash of the value where the value may change.
-pub(crate) type Saved = BTreeMap<Vec<u8>, u128>;
+/// What is in the store already: by key, a hash of the value where the value may change.
+#[derive(Default)]
+pub(crate) struct Saved {
+    records: BTreeMap<Vec<u8>, Seen>,
+    round: u64,
+}
+
+struct Seen {
+    hash: u128,
+    /// The last [`save`] in which the session still had it.
+    round: u64,
+}
+
+impl Saved {
+    /// A record that was read from the store.
+    pub(crate) fn note(&mut self, key: &[u8], value: &[u8]) {
+        self.records.insert(key.to_vec(), Seen { hash: xxh3_128(value), round: self.round });
+    }
+}
 
 /// Collects the changes of one session.
+///
+/// Everything the session has passes by, and most of it is in the store already: that costs a look-up and no allocation.
 struct Writer<'a> {
-    prefix: &'a [u8],
+    /// The key looked at; its front is the session's prefix.
+    key: Vec<u8>,
+    prefix_octets: usize,
     saved: &'a mut Saved,
-    kept: BTreeSet<Vec<u8>>,
     changes: &'a mut Vec<Change>,
 }
 
-impl Writer<'_> {
-    fn key(&self, kind: u8, suffix: &[u8]) -> Vec<u8> {
-        [self.prefix, &[kind], suffix].concat()
+impl<'a> Writer<'a> {
+    fn new(prefix: &[u8], saved: &'a mut Saved, changes: &'a mut Vec<Change>) -> Self {
+        saved.round += 1;
+        Self { key: prefix.to_vec(), prefix_octets: prefix.len(), saved, changes }
+    }
+
+    /// Turns to a key, and says what the store has there.
+    fn turn_to(&mut self, kind: u8, suffix: &[u8]) -> Option<&mut Seen> {
+        self.key.truncate(self.prefix_octets);
+        self.key.push(kind);
+        self.key.extend_from_slice(suffix);
+        let seen = self.saved.records.get_mut(&self.key)?;
+        seen.round = self.saved.round;
+        Some(seen)
+    }
+
+    /// Writes a value that the store does not have.
+    fn put(&mut self, hash: u128, value: Vec<u8>) {
+        self.saved.records.insert(self.key.clone(), Seen { hash, round: self.saved.round });
+        self.changes.push((self.key.clone(), Some(value)));
     }
 
     /// A record that never changes while its key is in use.
     fn fixed(&mut self, kind: u8, suffix: &[u8], value: impl FnOnce() -> Vec<u8>) {
-        let key = self.key(kind, suffix);
-        if !self.saved.contains_key(&key) {
-            self.saved.insert(key.clone(), 0);
-            self.changes.push((key.clone(), Some(value())));
+        if self.turn_to(kind, suffix).is_none() {
+            self.put(0, value());
         }
-        self.kept.insert(key);
     }
 
     fn changing(&mut self, kind: u8, suffix: &[u8], value: &[u8]) {
-        let (key, hash) = (self.key(kind, suffix), xxh3_128(value));
-        if self.saved.insert(key.clone(), hash) != Some(hash) {
-            self.changes.push((key.clone(), Some(value.to_vec())));
+        let hash = xxh3_128(value);
+        if self.turn_to(kind, suffix).is_none_or(|seen| seen.hash != hash) {
+            self.put(hash, value.to_vec());
         }
-        self.kept.insert(key);
     }
 
     /// Deletes what the session no longer has.
     fn finish(self) {
-        let all = self.saved.range(self.prefix.to_vec()..).take_while(|(key, _)| key.starts_with(self.prefix));
-        let gone: Vec<Vec<u8>> = all.filter(|(key, _)| !self.kept.contains(*key)).map(|(key, _)| key.clone()).collect();
-        for key in gone {
-            self.saved.remove(&key);
-            self.changes.push((key, None));
+        let Self { mut key, prefix_octets, saved, changes } = self;
+        key.truncate(prefix_octets);
+        let all = saved.records.range(key.clone()..).take_while(|(known, _)| known.starts_with(&key));
+        let gone = all.filter(|(_, seen)| seen.round != saved.round).map(|(known, _)| known.clone());
+        for known in gone.collect::<Vec<_>>() {
+            saved.records.remove(&known);
+            changes.push((known, None));
         }
     }
 }
@@ -86,7 +121,7 @@ pub(crate) fn save(
     saved: &mut Saved,
     changes: &mut Vec<Change>,
 ) {
-    let mut writer = Writer { prefix, saved, kept: BTreeSet::new(), changes };
+    let mut writer = Writer::new(prefix, saved, changes);
     if let Some(session) = session {
         let head = head(session, unannounced);
         writer.changing(HEAD, &[], &head.encode_to_vec());
