@@ -23,8 +23,8 @@ Development commands of slimline.
                                                 cases of bench/scenarios on nodes, taking turns
     cargo xtask bench ablate [NAME]...          what each optimisation buys: this node, and the same without it
     cargo xtask bench all [--only TOPIC]... [--repeats N | --minutes N]
-                                                everything that perf-results shows, a folder each; with --minutes as many
-                                                repeats of its nodes as fit, two at least
+                                                everything that perf-results shows, a folder each; --only nodes leaves hot
+                                                functions out; with --minutes as many repeats of nodes as fit, two at least
                                                 all of these: --quick for tiny inputs and no record, --dry to record
                                                 below target, --build to build only, --engine io-uring|epoll|glommio for
                                                 the load generator; SLIMLOAD_WITH=COMMAND starts it through COMMAND

@@ -2,9 +2,8 @@
 //! that of perf-results.
 
 use super::record::{self, Sample, figures, ratios};
+use super::sitting;
 use super::stats::median;
-use super::suite::RECORDINGS;
-use super::{icount, micro};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
@@ -160,8 +159,7 @@ fn newest(workspace: &Workspace, topic: &str) -> Result<PathBuf> {
 
 /// Which run holds for each topic, and which do not any more. `runs` is sorted, the newest first.
 fn list(runs: &[Recorded]) -> String {
-    let mut topics = vec![icount::TOPIC, micro::TOPIC];
-    topics.extend(RECORDINGS.iter().map(|recording| recording.topic));
+    let topics = sitting::topics();
     let link = |run: &Recorded| format!("[{0}](runs/{0}/README.md)", run.folder);
     let mut out = String::from("| topic | the run that holds | superseded |\n|---|---|---|\n");
     for topic in &topics {
@@ -196,6 +194,7 @@ fn two_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::suite::RECORDINGS;
     use serde_json::json;
 
     #[test]

@@ -92,16 +92,18 @@ pub(super) fn optimisations(workspace: &Workspace, flags: &Flags) -> Result<bool
 /// What cannot be measured is said and left out; the rest goes on.
 /// Errors: a topic that is none, or something could not be built.
 pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
-    let mut topics: Vec<&str> = vec![icount::TOPIC, micro::TOPIC, mls_rs::TOPIC];
-    topics.extend(RECORDINGS.iter().map(|recording| recording.topic));
-    for topic in &flags.only {
+    let topics = topics();
+    for topic in flags.only.iter().filter(|topic| *topic != NODES) {
         ensure!(topics.contains(&topic.as_str()), "no topic `{topic}`; there are {}", topics.join(", "));
     }
-    let chosen = |topic: &str| flags.only.is_empty() || flags.only.iter().any(|only| only == topic);
+    let chosen = |topic: &str| is_chosen(topic, &flags.only);
     let session = Session::prepare(workspace, flags)?;
-    let mut prepared = Vec::new();
+    let (mut prepared, mut clean) = (Vec::new(), true);
     for recording in RECORDINGS.iter().filter(|recording| chosen(recording.topic)) {
-        prepared.push(session.resolve(recording, &|_| true)?);
+        match session.resolve(recording, &|_| true) {
+            Ok(one) => prepared.push(one),
+            Err(error) => clean &= left_out(recording.topic, &error),
+        }
     }
     if let Some(minutes) = flags.minutes {
         let all: f64 = prepared.iter().map(|one| one.size().1).sum();
@@ -113,7 +115,6 @@ pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         let (count, seconds) = one.size();
         println!("{:<20} {count:>4} measurements, about {} minutes", one.recording.topic, clock(seconds));
     }
-    let mut clean = true;
     // They build first; none of them minds a busy machine as the rest does.
     if chosen(icount::TOPIC) {
         clean &= icount::run(workspace, flags).unwrap_or_else(|error| left_out(icount::TOPIC, &error));
@@ -133,6 +134,20 @@ pub(super) fn all(workspace: &Workspace, flags: &Flags) -> Result<bool> {
         clean &= session.measure(one, &mut progress).unwrap_or_else(|error| left_out(one.recording.topic, &error));
     }
     Ok(clean)
+}
+
+/// Everything that `bench all` records, in its order.
+pub(super) fn topics() -> Vec<&'static str> {
+    let hot = [icount::TOPIC, micro::TOPIC, mls_rs::TOPIC];
+    hot.into_iter().chain(RECORDINGS.iter().map(|recording| recording.topic)).collect()
+}
+
+/// What `--only` takes for every topic that puts load on nodes.
+const NODES: &str = "nodes";
+
+fn is_chosen(topic: &str, only: &[String]) -> bool {
+    let is_of_nodes = || RECORDINGS.iter().any(|recording| recording.topic == topic);
+    only.is_empty() || only.iter().any(|only| only == topic || (only == NODES && is_of_nodes()))
 }
 
 /// As many repeats as a share of the time allows, and never fewer than two: one has no spread.
@@ -321,6 +336,17 @@ pub(super) fn conclude(workspace: &Workspace, flags: &Flags, run: &Run<'_>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_topics_or_all_of_nodes() {
+        let chosen = |only: &[&str]| -> Vec<&str> {
+            let only: Vec<String> = only.iter().map(|only| (*only).to_owned()).collect();
+            topics().into_iter().filter(|topic| is_chosen(topic, &only)).collect()
+        };
+        assert_eq!(chosen(&[]), topics());
+        assert_eq!(chosen(&["churn", "instructions"]), ["instructions", "churn"]);
+        assert_eq!(chosen(&["nodes"]).len(), RECORDINGS.len());
+    }
 
     #[test]
     fn less_time_means_fewer_repeats_and_two_at_least() {
