@@ -9,7 +9,7 @@ use crate::conn::connection::Wait;
 use crate::limits::{MESH_PER_TURN, OUTPUTS_PER_TURN};
 use crate::mesh::{Class, Consumer, Doorbell, Producer, RingOptions, ring};
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
-use slimline_wire::message::{Bounds, MessageView, parse_within};
+use slimline_wire::message::{Header, KnownNames, read_header_again};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -99,7 +99,8 @@ pub(crate) struct MeshPort {
     to: Vec<Option<Producer<Body>>>,
     /// Octets of bodies on their way to shard s.
     bodies: Vec<Arc<AtomicUsize>>,
-    from: Vec<Consumer<Body>>,
+    /// From each other shard, and the names of what came from there last.
+    from: Vec<(Consumer<Body>, KnownNames)>,
     /// Congestion news that found a ring full even in its reserve.
     unsaid: Vec<(usize, Plan)>,
 }
@@ -115,7 +116,7 @@ pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
             }
             let (producer, consumer) = ring(RingOptions::default());
             ports[from].to.push(Some(producer));
-            ports[to].from.push(consumer);
+            ports[to].from.push((consumer, KnownNames::default()));
         }
     }
     ports
@@ -209,7 +210,7 @@ impl MeshPort {
 
     /// Whether another shard left something for us.
     pub(crate) fn has_input(&self) -> bool {
-        self.from.iter().any(Consumer::has_more)
+        self.from.iter().any(|(ring, _)| ring.has_more())
     }
 
     /// Whether news wait for room.
@@ -230,6 +231,14 @@ impl MeshPort {
     }
 }
 
+/// Reads the header of a message that the sending shard has read.
+#[inline]
+fn read_again<'a>(message: &'a [u8], names: &'a mut KnownNames, header: &mut Header<'a>) {
+    if read_header_again(message, names, header).is_err() {
+        unreachable!("the sending shard read this message")
+    }
+}
+
 impl Core {
     /// Takes what other shards sent, at most so many in a turn from each.
     pub(crate) fn take_from_mesh(&mut self, now: Instant) {
@@ -237,7 +246,7 @@ impl Core {
             return;
         }
         let mut rings = std::mem::take(&mut self.mesh.from);
-        for ring in &mut rings {
+        for (ring, names) in &mut rings {
             for _ in 0..MESH_PER_TURN {
                 let Some(record) = ring.next() else { break };
                 let (plan, inline) = Plan::split(record.octets, self.index);
@@ -246,14 +255,14 @@ impl Core {
                     Plan::One { hop, from, filter, ttl, again } => {
                         self.counters.mesh_in += 1;
                         if !self.has_left(hop) {
-                            self.deliver(hop, message, ttl, now);
+                            self.deliver(hop, message, names, ttl, now);
                         } else if again {
                             self.counters.drop_no_route += 1;
                         } else {
                             self.deliver_elsewhere(from, filter, message, ttl, now);
                         }
                     }
-                    Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, ttl, now),
+                    Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, names, ttl, now),
                     Plan::Congested { conn, congested: true } => {
                         self.congested_elsewhere.insert(conn);
                     }
@@ -267,24 +276,22 @@ impl Core {
         self.mesh.from = rings;
     }
 
-    fn deliver(&mut self, hop: ConnId, message: &[u8], ttl: u32, now: Instant) {
-        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
-            unreachable!("the sending shard read this message")
-        };
-        self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &publish.header, ttl, shared: None }, now);
+    fn deliver(&mut self, hop: ConnId, message: &[u8], names: &mut KnownNames, ttl: u32, now: Instant) {
+        let mut header = Header::EMPTY;
+        read_again(message, names, &mut header);
+        self.enqueue(hop.slot, hop.generation, &Outgoing { message, header: &header, ttl, shared: None }, now);
     }
 
     /// For one whose next hop left while the message was on its way here: whoever else holds the name, found once.
     #[cold]
     fn deliver_elsewhere(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
-        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
-            unreachable!("the sending shard read this message")
-        };
-        let Some(hop) = self.choose(&publish.header.destination.name, from, filter) else {
+        let (mut names, mut header) = (KnownNames::default(), Header::EMPTY);
+        read_again(message, &mut names, &mut header);
+        let Some(hop) = self.choose(&header.destination.name, from, filter) else {
             self.counters.drop_no_route += 1;
             return;
         };
-        let outgoing = Outgoing { message, header: &publish.header, ttl, shared: None };
+        let outgoing = Outgoing { message, header: &header, ttl, shared: None };
         if hop.shard == self.index {
             self.counters.rerouted += 1;
             self.enqueue(hop.slot, hop.generation, &outgoing, now);
@@ -296,13 +303,20 @@ impl Core {
         }
     }
 
-    fn deliver_all(&mut self, from: ConnId, filter: MatchFilter, message: &[u8], ttl: u32, now: Instant) {
+    fn deliver_all(
+        &mut self,
+        from: ConnId,
+        filter: MatchFilter,
+        message: &[u8],
+        names: &mut KnownNames,
+        ttl: u32,
+        now: Instant,
+    ) {
         self.counters.mesh_in += 1;
-        let Ok(MessageView::Publish(publish)) = parse_within(message, &Bounds::NONE) else {
-            unreachable!("the sending shard read this message")
-        };
-        let name = publish.header.destination.name;
-        let outgoing = Outgoing { message, header: &publish.header, ttl, shared: None };
+        let mut header = Header::EMPTY;
+        read_again(message, names, &mut header);
+        let name = header.destination.name;
+        let outgoing = Outgoing { message, header: &header, ttl, shared: None };
         let (mut cursor, mut hops) = (FanoutCursor::of_shard(self.index), std::mem::take(&mut self.hops));
         loop {
             hops.clear();

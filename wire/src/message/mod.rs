@@ -20,7 +20,7 @@ pub use build::{
     build_unsubscribe,
 };
 pub use known::{KNOWN_OCTETS_MAX, KnownNames};
-pub use parse::{parse, parse_into, parse_within};
+pub use parse::{parse, parse_into, parse_within, read_header_again};
 pub use rewrite::{MacOut, Patch, rewrite, rewrite_head};
 pub use view::{Ack, Header, LinkNegotiation, MessageView, NameView, Publish, Subscription};
 

@@ -49,6 +49,43 @@ pub fn parse_into<'a>(
     bounds.check(view)
 }
 
+/// Reads only the header of a publish, into a `header` that stays where it is; for a message that was read before.
+///
+/// Shape:  as [`parse_into`] reads it; everything beside the header is stepped over, not checked again.
+/// Errors: no publish, or none with a header; the rest as [`parse()`].
+pub fn read_header_again<'a>(
+    message: &'a [u8],
+    known: &'a mut KnownNames,
+    view: &mut Header<'a>,
+) -> Result<(), WireError> {
+    let mut walk = Walk::new(message, "Message");
+    while !walk.is_done() {
+        let key = walk.key()?;
+        if key != PUBLISH {
+            walk.skip(key, 0)?;
+            continue;
+        }
+        let length_at = message.len() - walk.left();
+        let octets = walk.octets()?;
+        let body = Body { key, octets, length_at, end: message.len() - walk.left() };
+        let mut walk = Walk::new(octets, "Publish");
+        while !walk.is_done() {
+            let key = walk.key()?;
+            if key != HEADER {
+                walk.skip(key, 1)?;
+                continue;
+            }
+            let length_at = body.end - walk.left();
+            let octets = walk.octets()?;
+            let part = Part { octets, length_at, end: body.end - walk.left() };
+            *view = Header::EMPTY;
+            return header(&body, &part, view, Some(known));
+        }
+        return Err(WireError::NoHeader { within: "Publish" });
+    }
+    Err(WireError::NoType)
+}
+
 fn read<'a>(message: &'a [u8], known: Option<&'a mut KnownNames>, view: &mut MessageView<'a>) -> Result<(), WireError> {
     let mut walk = Walk::new(message, "Message");
     let mut body = None;
@@ -325,7 +362,8 @@ impl Subscription<'_> {
 }
 
 impl Header<'_> {
-    const EMPTY: Self = Self {
+    /// What the header reads as that is not there.
+    pub const EMPTY: Self = Self {
         source: NameView::EMPTY,
         destination: NameView::EMPTY,
         identity: "",

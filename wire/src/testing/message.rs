@@ -7,7 +7,7 @@ use crate::link::{HeaderMac, HopFields, preimage};
 use crate::message::fields;
 use crate::message::{
     Bounds, HEADER_OCTETS_MAX, Header, IDENTITY_OCTETS_MAX, KnownNames, LINK_STRING_OCTETS_MAX, MAC_OCTETS, MacOut,
-    MessageView, NAME_COMPONENT_OCTETS_MAX, NameView, parse, parse_into, rewrite,
+    MessageView, NAME_COMPONENT_OCTETS_MAX, NameView, parse, parse_into, read_header_again, rewrite,
 };
 use crate::proto::{Walk, key, wire_type};
 use crate::{ConnType, NameId, WireError, pb};
@@ -131,11 +131,16 @@ pub fn assert_same(view: &MessageView<'_>, message: &pb::Message) {
 /// What was read before changes nothing of what is read.
 pub fn is_read_alike_after(before: &[u8], octets: &[u8]) {
     for sequence in [[before, octets, before, octets], [octets, octets, before, octets]] {
-        let mut known = KnownNames::default();
+        let (mut known, mut on_the_way_out) = (KnownNames::default(), KnownNames::default());
         for octets in sequence {
             let mut view = MessageView::blank();
             let outcome = parse_into(octets, &Bounds::DEFAULT, &mut known, &mut view);
             assert_eq!(outcome.map(|()| view), parse(octets), "in {sequence:02x?}");
+            let mut again = Header::EMPTY;
+            if let (MessageView::Publish(publish), Ok(())) = (view, outcome) {
+                assert_eq!(read_header_again(octets, &mut on_the_way_out, &mut again), Ok(()));
+                assert_eq!(again, publish.header, "in {sequence:02x?}");
+            }
         }
     }
 }
