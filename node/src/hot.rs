@@ -7,7 +7,7 @@ use crate::io::Block;
 use crate::mesh::{Doorbell, delta_log};
 use crate::settings::Settings;
 use crate::shard::core::{Core, CoreParts};
-use crate::shard::mesh::mesh;
+use crate::shard::mesh::{MeshPort, mesh};
 use crossbeam::queue::ArrayQueue;
 use slimline_fib::{ConnId, Delta};
 use slimline_wire::grpc::Deframer;
@@ -59,24 +59,9 @@ pub fn forward(input: ForwardInput) -> impl FnMut() {
     let shards = if input.across { 2 } else { 1 };
     let (writer, _readers) = delta_log(vec![|| (); shards], || (), 1);
     let bells: Vec<Doorbell> = (0..shards).map(|shard| writer.doorbell_of(shard)).collect();
-    let config = slimline_config::parse(CONFIG, "bench", &|_| None).expect("a configuration");
-    let mut settings = Settings::of(&config.services[0], &config.slimline);
-    settings.require_header_mac = input.keys.is_some();
-    let (settings, now) = (Arc::new(settings), Instant::now());
-    let mut cores: Vec<Core> = (0u16..)
-        .zip(mesh(shards))
-        .map(|(index, mesh)| {
-            Core::new(CoreParts {
-                index,
-                settings: Arc::clone(&settings),
-                inventory: Arc::default(),
-                requests: Arc::new(ArrayQueue::new(1)),
-                mesh,
-                fib_seed: 42,
-                now,
-            })
-        })
-        .collect();
+    let (settings, now) = (Arc::new(settings(input.keys.is_some())), Instant::now());
+    let mut cores: Vec<Core> =
+        (0u16..).zip(mesh(shards)).map(|(index, mesh)| core(index, mesh, &settings, now)).collect();
     let [from_key, to_key] = input.keys.map_or([None, None], |keys| keys.map(Some));
     let mac = |key: Option<LinkKey>| key.map(|key| Box::new(HeaderMac::new(&key, input.link_id)));
     let (from, _) = connect(&mut cores[0], &input.head, mac(from_key), now);
@@ -109,8 +94,27 @@ pub fn forward(input: ForwardInput) -> impl FnMut() {
     }
 }
 
+/// All defaults.
+pub(crate) fn settings(require_header_mac: bool) -> Settings {
+    let config = slimline_config::parse(CONFIG, "bench", &|_| None).expect("a configuration");
+    Settings { require_header_mac, ..Settings::of(&config.services[0], &config.slimline) }
+}
+
+/// A shard's core without a control thread.
+pub(crate) fn core(index: u16, mesh: MeshPort, settings: &Arc<Settings>, now: Instant) -> Core {
+    Core::new(CoreParts {
+        index,
+        settings: Arc::clone(settings),
+        inventory: Arc::default(),
+        requests: Arc::new(ArrayQueue::new(1)),
+        mesh,
+        fib_seed: 42,
+        now,
+    })
+}
+
 /// A transport with one connection whose link is up.
-fn connect(core: &mut Core, head: &[u8], mac: Option<Box<HeaderMac>>, now: Instant) -> ((u32, u32), ConnId) {
+pub(crate) fn connect(core: &mut Core, head: &[u8], mac: Option<Box<HeaderMac>>, now: Instant) -> ((u32, u32), ConnId) {
     let (slot, generation) = core.open_transport(0, now);
     core.received(slot, generation, head, now);
     let transport = core.transports.get_mut(slot, generation).expect("just opened");

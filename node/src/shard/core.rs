@@ -12,7 +12,7 @@ use crate::conn::table::{KEY_GENERATION_MASK, Table};
 use crate::conn::transport::{Closing, Transport};
 use crate::control::Request;
 use crate::control::inventory::Inventory;
-use crate::io::{Block, Shared};
+use crate::io::{Block, Body, Shared};
 use crate::limits::{SPARE_SHARED_LOOKS, SPARE_SHARED_MAX, SPARE_SHARED_OCTETS_MAX};
 use crate::memory::Memory;
 use crate::settings::Settings;
@@ -87,6 +87,8 @@ pub(crate) struct Core {
     /// Reused by every general re-encode.
     pub(crate) scratch: Vec<u8>,
     pub(crate) spare_blocks: Vec<Vec<u8>>,
+    /// Memory for the list of a block's bodies.
+    pub(crate) spare_bodies: Vec<Vec<Body>>,
     /// Memory for the next message that several sends share; nobody else holds it.
     pub(crate) spare_shared: Vec<Shared>,
     /// The message being handled, if it lies in memory that sends may share.
@@ -166,6 +168,7 @@ impl Core {
             hops: Vec::new(),
             scratch: Vec::new(),
             spare_blocks: Vec::new(),
+            spare_bodies: Vec::new(),
             spare_shared: Vec::new(),
             sharing: None,
             date: Date::default(),
@@ -280,7 +283,10 @@ impl Core {
     }
 
     /// Takes a sent block apart for reuse.
-    pub(crate) fn recycle(&mut self, slot: u32, generation: u32, block: Block) {
+    ///
+    /// Everything goes to the shard's pools, not to the transport: a gathered message may come while the last one is still
+    /// in the kernel's hands, and finds memory there once as many lists were made as were ever in use together.
+    pub(crate) fn recycle(&mut self, block: Block) {
         let (octets, mut bodies) = block.into_parts();
         Self::return_block(&mut self.spare_blocks, octets);
         if bodies.capacity() == 0 {
@@ -289,10 +295,8 @@ impl Core {
         for body in bodies.drain(..) {
             self.return_shared(body.into_memory());
         }
-        if let Some(transport) = self.transports.get_mut(slot, generation)
-            && transport.tx.fill_bodies.capacity() == 0
-        {
-            transport.tx.fill_bodies = bodies;
+        if self.spare_bodies.len() < crate::limits::SPARE_BLOCKS_MAX {
+            self.spare_bodies.push(bodies);
         }
     }
 

@@ -86,6 +86,9 @@ impl Core {
         });
         if let Some(shared) = gathered {
             let in_place = in_place.map(|(ttl_at, tag)| (ttl_at, ttl, tag));
+            if tx.fill_bodies.capacity() == 0 {
+                tx.fill_bodies = self.spare_bodies.pop().unwrap_or_default();
+            }
             gather(tx, connection.stream, shared, head, in_place);
             self.counters.gathered_out += 1;
         } else if direct && octets > tx.h2.max_frame_size() as usize && tx.h2.window(connection.stream) >= framed {
@@ -272,7 +275,7 @@ impl Core {
         result: std::io::Result<usize>,
     ) -> Option<(Block, usize)> {
         let Some(transport) = self.transports.get_mut(slot, generation) else {
-            self.recycle(slot, generation, block);
+            self.recycle(block);
             return None;
         };
         let tx = &mut transport.tx;
@@ -292,14 +295,14 @@ impl Core {
                 if let Some(transport) = self.transports.get_mut(slot, generation) {
                     transport.tx.flight_shares = shares;
                 }
-                self.recycle(slot, generation, block);
+                self.recycle(block);
                 self.touch(slot, generation);
             }
             Err(error) => {
                 tracing::debug!(transport = slot, %error, "send failed");
                 tx.flight_octets = 0;
                 tx.flight_shares.clear();
-                self.recycle(slot, generation, block);
+                self.recycle(block);
                 self.abandon_transport(slot, generation);
             }
         }
@@ -467,5 +470,90 @@ fn share(tx: &mut Tx, slot: u32, generation: u32, octets: usize) {
     match tx.fill_shares.last_mut() {
         Some((last, life, total)) if *last == slot && *life == generation => *total += octets,
         _ => tx.fill_shares.push((slot, generation, octets)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::{connect, core, settings};
+    use crate::shard::mesh::mesh;
+    use slimline_fib::ConnId;
+    use slimline_wire::grpc::OPEN_CHANNEL_PATH;
+    use slimline_wire::h2::{Limits, Role, Send};
+    use slimline_wire::message::{
+        Content, Header, HeaderParts, KnownNames, NameParts, PublishParts, Session, build_publish, read_header_again,
+    };
+    use slimline_wire::{Name, NameId, Prefix};
+    use std::sync::Arc;
+
+    /// How a client with wide windows opens its transport and stream 1.
+    fn head() -> Vec<u8> {
+        let limits = Limits { initial_window: 1 << 30, transport_window: 1 << 30, ..Limits::default() };
+        let mut client = Send::new(Role::Client, &limits);
+        let mut out = Vec::new();
+        client.start(&mut out);
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", OPEN_CHANNEL_PATH.as_bytes()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        ];
+        client.open(StreamId::new(1));
+        client.headers(StreamId::new(1), fields, false, &mut out);
+        out
+    }
+
+    fn long_publish() -> Vec<u8> {
+        let name = NameParts { name: Name { prefix: Prefix([1, 2, 3]), id: NameId(1) }, text: None };
+        let header = HeaderParts {
+            source: name,
+            destination: name,
+            identity: "",
+            fanout: 2,
+            version: "",
+            ttl: 8,
+            incoming_conn: None,
+            error: None,
+            header_mac: None,
+            e2e_header_sig: None,
+        };
+        let session = Session { session_type: 1, session_message_type: 1, session_id: 1, message_id: 1 };
+        let content = Content::App { payload_type: "", blob: &[7; 16_000] };
+        let mut out = Vec::new();
+        build_publish(&PublishParts { header, session, content, metadata: &[] }, &mut out);
+        out
+    }
+
+    #[test]
+    fn gathered_messages_find_memory_while_others_are_in_the_kernels_hands() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let readers: [((u32, u32), ConnId); 2] = std::array::from_fn(|_| connect(&mut core, &head(), None, now));
+        let hops = readers.map(|(_, conn)| conn);
+        let message = long_publish();
+        let (mut names, mut header) = (KnownNames::default(), Header::EMPTY);
+        read_header_again(&message, &mut names, &mut header).expect("a publish");
+        let outgoing = Outgoing { message: &message, header: &header, ttl: 7, shared: None };
+        let mut made = Vec::new();
+        for _ in 0..20 {
+            // Each message comes while the one before is in flight, and is on its way before that is over.
+            core.enqueue_all(&hops, &outgoing, now);
+            let blocks = readers.map(|((slot, generation), _)| core.take_block(slot, generation, now));
+            core.enqueue_all(&hops, &outgoing, now);
+            for (((slot, generation), _), block) in readers.iter().zip(blocks) {
+                let block = block.expect("a message waits");
+                let octets = block.len();
+                assert!(core.sent(*slot, *generation, block, Ok(octets)).is_none());
+                let block = core.take_block(*slot, *generation, now).expect("the second message");
+                let octets = block.len();
+                assert!(core.sent(*slot, *generation, block, Ok(octets)).is_none());
+            }
+            made.push((core.spare_bodies.len(), core.spare_shared.len(), core.spare_blocks.len()));
+        }
+        assert!(core.counters.gathered_out == 80, "{}", core.counters.gathered_out);
+        assert_eq!(made[0], made[19], "nothing is made after the first round, and nothing is thrown away: {made:?}");
+        assert_eq!(made[0].0, 4, "two lists for each of two readers");
     }
 }
