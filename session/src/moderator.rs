@@ -335,6 +335,7 @@ impl Session {
                 let (victim, left) = (victim.clone(), *left);
                 self.forget_member(&victim);
                 if left {
+                    self.rest(victim, now);
                     self.done(active.command, Ok(()));
                     return;
                 }
@@ -344,6 +345,10 @@ impl Session {
                 active.direct = Some(self.with_number(leave));
                 self.active = Some(active);
                 self.ask(now);
+            }
+            (Task::Remove { victim, .. }, _) => {
+                self.rest(victim.clone(), now);
+                self.done(active.command, Ok(()));
             }
             (Task::Close, _) => {
                 self.done(active.command, Ok(()));

@@ -47,6 +47,9 @@ pub const RENEW_BEFORE_S: u64 = 600;
 
 /// A member that has not renewed its leaf by then does not know how: the moderator invites it anew.
 pub const REINVITE_BEFORE_S: u64 = 300;
+/// Whoever was taken out is not invited again before that: the reference forgets the session it was in by its id, some time
+/// after it answered, and the session of an invitation has the same id.
+pub const REST: Duration = Duration::from_secs(2);
 
 /// A subscription a session needs at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +145,8 @@ pub struct Session {
     pub(crate) alone: VecDeque<(Name, u32)>,
     pub(crate) answered: Answered,
     pub(crate) tasks: VecDeque<(Option<CommandId>, Task)>,
+    /// Whom we took out, and from when on it may be invited again.
+    pub(crate) resting: Vec<(Name, Instant)>,
     pub(crate) active: Option<Exchange>,
     pub(crate) ids: Ids,
     pub(crate) commands: u64,
@@ -221,6 +226,7 @@ impl Session {
             alone: VecDeque::new(),
             answered: Answered::default(),
             tasks: VecDeque::new(),
+            resting: Vec::new(),
             active: None,
             ids: Ids::new(new.seed),
             commands: 0,

@@ -362,6 +362,26 @@ fn who_cannot_renew_is_invited_anew() {
     assert_eq!(group.texts(group.moderator), ["beyond the hour"]);
 }
 
+/// Whoever was taken out and is invited again at once is not asked at once: the reference is not done with the first session.
+#[test]
+fn taken_out_and_invited_again() {
+    use slimline_session::session::REST;
+    let mut group = found(11, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    let b = group.invite("acme/ns/b");
+    group.remove(a);
+    let removed = group.net.clock;
+    group.invite("acme/ns/c");
+    assert!(group.net.clock < removed + REST, "others need not wait");
+    let name: Name = "acme/ns/a".parse().unwrap();
+    let command = group.net.with(group.moderator, group.id, |session, now| session.invite(now, &name)).unwrap();
+    assert_eq!(group.finish(command), Ok(()));
+    assert!(group.net.clock >= removed + REST, "{:?}", group.net.clock - removed);
+    group.say(b, "all here");
+    group.net.run(SECOND * 3);
+    assert_eq!(group.texts(group.moderator), ["all here"]);
+}
+
 /// Whoever came later cannot ask for what was said before it came.
 #[test]
 fn a_newcomer_asks_for_the_past() {

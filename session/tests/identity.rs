@@ -1,161 +1,23 @@
 //! SPIFFE identities from a Workload API that is ours for the test: fetched, renewed, rotated, refused.
 
+#[path = "common/agent.rs"]
+mod agent;
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
+use agent::{Agent, jwks, mint, now};
 use common::{Net, SECRET};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use prost::Message as _;
-use serde_json::json;
+use jsonwebtoken::Algorithm;
 use slimline_session::error::{IdentityError, SessionError};
 use slimline_session::identity::jwt::{JwtProvider, JwtVerifier};
-use slimline_session::identity::workload::{JwtBundlesResponse, JwtSvid, JwtSvidRequest, JwtSvidResponse};
 use slimline_session::identity::{Binding, Provider as _, Spiffe, SpiffeConfig, StaticJwt, Verifier as _};
 use slimline_session::{AppEvent, Credentials, Event, Publish, SessionConfig};
-use slimline_wire::grpc::{Deframer, Item, prefix};
-use tokio::net::UnixListener;
-use tokio::sync::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
-const PRIVATE: &[u8] = include_bytes!("../src/identity/testdata/p256.pem");
-const PUBLIC: &str = include_str!("../src/identity/testdata/p256.pub");
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// The test's issuer as a key set; `kid` names its only key.
-fn jwks(kid: &str) -> Vec<u8> {
-    let body: String = PUBLIC.lines().filter(|line| !line.starts_with('-')).collect();
-    let spki = STANDARD.decode(body).unwrap();
-    let point = &spki[spki.len() - 64..];
-    let part = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
-    let key = json!({
-        "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": kid, "x": part(&point[..32]), "y": part(&point[32..]),
-    });
-    let unknown = json!({"kty": "XYZ", "kid": "from the future"});
-    serde_json::to_vec(&json!({"keys": [unknown, key], "spiffe_sequence": 1})).unwrap()
-}
-
-fn mint(subject: &str, audience: &[String], kid: Option<&str>, life_s: u64) -> String {
-    let mut header = Header::new(Algorithm::ES256);
-    header.kid = kid.map(str::to_owned);
-    let claims = json!({"sub": subject, "aud": audience, "exp": now() + life_s, "iat": now()});
-    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_pem(PRIVATE).unwrap()).unwrap()
-}
-
-/// A Workload API for one workload.
-struct Agent {
-    path: PathBuf,
-    issued: Arc<AtomicU32>,
-    life_s: Arc<AtomicU64>,
-    bundles: watch::Sender<BTreeMap<String, Vec<u8>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-static AGENTS: AtomicU32 = AtomicU32::new(0);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.task.abort();
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Agent {
-    /// `subject` is who asks; an empty one is nobody the agent knows.
-    fn start(subject: &'static str) -> Self {
-        let number = AGENTS.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("slimline-agent-{}-{number}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).unwrap();
-        let issued = Arc::new(AtomicU32::new(0));
-        let life_s = Arc::new(AtomicU64::new(3600));
-        let (bundles, watched) = watch::channel(BTreeMap::from([("spiffe://example.org".to_owned(), jwks("k1"))]));
-        let shared = (issued.clone(), life_s.clone());
-        let task = tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(socket, subject, shared.clone(), watched.clone()));
-            }
-        });
-        Self { path, issued, life_s, bundles, task }
-    }
-
-    fn config(&self) -> SpiffeConfig {
-        SpiffeConfig::new(&format!("unix://{}", self.path.display()), &["slim"])
-    }
-}
-
-type Issuing = (Arc<AtomicU32>, Arc<AtomicU64>);
-
-async fn serve(
-    socket: tokio::net::UnixStream,
-    subject: &'static str,
-    issuing: Issuing,
-    mut bundles: watch::Receiver<BTreeMap<String, Vec<u8>>>,
-) {
-    let Ok(mut connection) = h2::server::handshake(socket).await else { return };
-    while let Some(Ok((request, mut respond))) = connection.accept().await {
-        let known = request.headers().get("workload.spiffe.io").is_some_and(|value| value == "true");
-        let method = request.uri().path().to_owned();
-        let response = http::Response::builder().header("content-type", "application/grpc");
-        if subject.is_empty() || !known {
-            let response = response.header("grpc-status", "7").header("grpc-message", "no identity issued");
-            respond.send_response(response.body(()).unwrap(), true).unwrap();
-            continue;
-        }
-        let mut send = respond.send_response(response.body(()).unwrap(), false).unwrap();
-        let (issued, life_s) = issuing.clone();
-        let mut changes = bundles.clone();
-        bundles.mark_unchanged();
-        tokio::spawn(async move {
-            let framed = |message: Vec<u8>| {
-                let mut framed = prefix(u32::try_from(message.len()).unwrap()).to_vec();
-                framed.extend(message);
-                Bytes::from(framed)
-            };
-            if method == "/SpiffeWorkloadAPI/FetchJWTSVID" {
-                let mut body = request.into_body();
-                let mut octets = Vec::new();
-                while let Some(Ok(chunk)) = body.data().await {
-                    octets.extend_from_slice(&chunk);
-                }
-                let mut deframer = Deframer::new(1 << 20);
-                let Ok(Some(Item::Message(asked))) = deframer.next(&mut &octets[..]) else { panic!("no request") };
-                let asked = JwtSvidRequest::decode(asked).unwrap();
-                issued.fetch_add(1, Ordering::Relaxed);
-                let svid = mint(subject, &asked.audience, Some("k1"), life_s.load(Ordering::Relaxed));
-                let svids = vec![JwtSvid { spiffe_id: subject.to_owned(), svid }];
-                let reply = framed(JwtSvidResponse { svids }.encode_to_vec());
-                // In two pieces: replies come as the network cuts them.
-                send.send_data(reply.slice(..7), false).unwrap();
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                send.send_data(reply.slice(7..), false).unwrap();
-            } else {
-                assert_eq!(method, "/SpiffeWorkloadAPI/FetchJWTBundles");
-                loop {
-                    let current = changes.borrow_and_update().clone();
-                    send.send_data(framed(JwtBundlesResponse { bundles: current }.encode_to_vec()), false).unwrap();
-                    if changes.changed().await.is_err() {
-                        break;
-                    }
-                }
-            }
-            let mut trailers = http::HeaderMap::new();
-            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-            let _ = send.send_trailers(trailers);
-        });
-    }
-}
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..500 {

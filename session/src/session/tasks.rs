@@ -1,10 +1,11 @@
 //! What an application commands, and how the session works through it: one task at a time.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use slimline_wire::pb;
 
-use super::{COMMANDS_MAX, CONTROL_RETRIES, Event, Phase, Session, SessionKind};
+use super::{COMMANDS_MAX, CONTROL_RETRIES, Event, Phase, REST, Session, SessionKind};
 use crate::error::SessionError;
 use crate::exchange::{CommandId, Exchange, Member, Task};
 use crate::message::{Draft, Now};
@@ -85,7 +86,7 @@ impl Session {
 
     /// Starts the next task when none is under way.
     pub(crate) fn work(&mut self, now: Now) {
-        while self.active.is_none() && !self.is_closed() {
+        while self.active.is_none() && !self.is_closed() && self.next_start().is_none_or(|at| at <= now.instant) {
             let Some((command, task)) = self.tasks.pop_front() else { return };
             let mut exchange = Exchange::new(command, task, now.instant);
             match self.start(&mut exchange, now) {
@@ -98,6 +99,19 @@ impl Session {
                 Err(error) => self.done(command, Err(error)),
             }
         }
+    }
+
+    /// When the next task may start, if it invites somebody who was taken out a moment ago.
+    pub(crate) fn next_start(&self) -> Option<Instant> {
+        let Some((_, Task::Invite { name })) = self.tasks.front() else { return None };
+        let latest = self.resting.iter().rev().find(|(who, _)| who.same_service(name));
+        latest.map(|(_, until)| *until)
+    }
+
+    /// It was in the session until now.
+    pub(crate) fn rest(&mut self, name: Name, now: Now) {
+        self.resting.retain(|(_, until)| *until > now.instant);
+        self.resting.push((name, now.instant + REST));
     }
 
     /// Sends what the task under way has unanswered.

@@ -18,7 +18,8 @@ impl Session {
             _ => self.tick,
         };
         let windows = self.receive.values().filter_map(ReceiveWindow::next_timeout);
-        let others = self.active.as_ref().map(Exchange::next_timeout).into_iter().chain(self.send.next_timeout());
+        let task = self.active.as_ref().map(Exchange::next_timeout).or_else(|| self.next_start());
+        let others = task.into_iter().chain(self.send.next_timeout());
         for other in windows.chain(others) {
             next = next.min(other);
         }

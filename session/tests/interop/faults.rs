@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use slimline_session::error::SessionError;
-use slimline_session::{Outcome, SessionConfig};
+use slimline_session::{Outcome, SessionConfig, SessionKind};
 
-use crate::kit::{PATIENCE, Python, SECOND, create, name, text};
+use crate::kit::{PATIENCE, Python, SECOND, begun, create, name, text};
 use crate::nodes::Node;
+use crate::relay::{Relay, Toward};
 
 /// A Python peer that is killed is reported: the publish tells who did not get it.
 #[tokio::test(flavor = "multi_thread")]
@@ -153,5 +154,61 @@ async fn the_node_restarts() {
         assert_eq!(bob.text(&theirs), format!("after {n}"));
         bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}"), "wait": true}));
         assert_eq!(text(&ours).await, format!("answer {n}"));
+    }
+}
+
+/// One data message is lost on its way, from us and to us: the receiver asks for it, the sender repeats it, the application
+/// reads everything once and in order.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn a_gap_is_asked_for() {
+    let node = Node::start();
+    let relay = Relay::before(&node).await;
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.through(&relay.address()).app("acme/ns/alice").await;
+    // Long waits: nothing is repeated for want of an acknowledgement.
+    for config in [SessionConfig::point_to_point(), SessionConfig::group()] {
+        for config in [config.clone(), config.without_mls()] {
+            let config = config.with_retries(SECOND * 60, 3);
+            let group = config.kind == SessionKind::Group;
+            let waiting = bob.listen();
+            let to = if group { "acme/ns/chan" } else { "acme/ns/bob" };
+            let initiated = alice.create_session(config.clone(), &name(to)).await.unwrap();
+            if group {
+                initiated.invite(&name("acme/ns/bob")).await.unwrap();
+            }
+            let bobs_first = bob.answer(waiting)["session"].clone();
+            let to = if group { "acme/ns/chan2" } else { "acme/ns/alice" };
+            let bobs_second = bob.run(create(&config, group, to))["session"].clone();
+            if group {
+                bob.run(json!({"do": "invite", "session": bobs_second, "name": "acme/ns/alice"}));
+            }
+            let joined = begun(&alice).await;
+            for (ours, theirs) in [(&initiated, &bobs_first), (&joined, &bobs_second)] {
+                let before = [Toward::Node, Toward::App].map(|toward| relay.asked(toward));
+                let lost = relay.lost();
+                relay.lose_after(Toward::Node, 1);
+                for n in 0..4 {
+                    ours.publish(format!("hello {n}").into_bytes()).await.unwrap();
+                }
+                for n in 0..4 {
+                    assert_eq!(bob.text(theirs), format!("hello {n}"));
+                }
+                relay.lose_after(Toward::App, 1);
+                for n in 0..4 {
+                    bob.run(json!({"do": "publish", "session": theirs, "text": format!("answer {n}")}));
+                }
+                for n in 0..4 {
+                    assert_eq!(text(ours).await, format!("answer {n}"));
+                }
+                assert_eq!(relay.lost() - lost, 2, "one each way");
+                let after = [Toward::Node, Toward::App].map(|toward| relay.asked(toward));
+                // (asked, answered): theirs for ours, ours for theirs.
+                assert_eq!((after[1].0 - before[1].0, after[0].1 - before[0].1), (1, 1), "they asked, we repeated");
+                assert_eq!((after[0].0 - before[0].0, after[1].1 - before[1].1), (1, 1), "we asked, they repeated");
+            }
+            initiated.close().await.unwrap();
+            joined.close().await.unwrap();
+        }
     }
 }

@@ -141,6 +141,74 @@ async fn one_hour() {
     assert_eq!(group.participants().unwrap().len(), 3);
 }
 
+/// More than an hour with three Python members, who cannot renew their leaves: our moderator takes each out and invites it anew
+/// before its token ends. Each application sees one session end and another begin, and everybody hears everybody all along.
+/// To be run as the other.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON and faketime"]
+async fn one_hour_with_many_of_theirs() {
+    let begin = std::time::SystemTime::now();
+    let at = async |second: u64| {
+        while begin.elapsed().unwrap() < SECOND * u32::try_from(second).unwrap() {
+            tokio::time::sleep(SECOND * 10).await;
+        }
+    };
+    let node = Node::start();
+    let alice = node.app("acme/ns/alice").await;
+    let config = SessionConfig::group().with_retries(SECOND * 20, 10);
+    let group = alice.create_session(config, &name("acme/ns/chan")).await.unwrap();
+    let mut members = Vec::new();
+    for service in ["acme/ns/bob", "acme/ns/carol", "acme/ns/dave"] {
+        let mut python = Python::join(&node, service);
+        let waiting = python.ask(json!({"do": "listen", "timeout": 900}));
+        group.invite(&name(service)).await.unwrap();
+        let session = python.answer(waiting)["session"].clone();
+        members.push((python, session));
+    }
+    let began = begin.elapsed().unwrap();
+    assert!(began < SECOND * 400, "too slow to tell: {began:?} until everybody was there");
+
+    everybody_hears_everybody(&group, &mut members, "at first").await;
+    at(2_800).await;
+    everybody_hears_everybody(&group, &mut members, "before").await;
+    let waiting: Vec<_> =
+        members.iter_mut().map(|(python, _)| python.ask(json!({"do": "listen", "timeout": 1500}))).collect();
+    for ((python, session), waiting) in members.iter_mut().zip(waiting) {
+        let answer = python.answer(waiting);
+        assert!(answer["session"].is_number(), "invited anew: {answer}");
+        assert_eq!(answer["session"], *session);
+        python.sees_the_end(&json!(format!("before {session}")));
+    }
+    let renewed = begin.elapsed().unwrap();
+    assert!(renewed < SECOND * 3_600, "invited anew only after {renewed:?}");
+    everybody_hears_everybody(&group, &mut members, "after").await;
+    for (second, said) in [(4_100, "beyond the first tokens"), (5_000, "well beyond")] {
+        at(second).await;
+        everybody_hears_everybody(&group, &mut members, said).await;
+    }
+    assert_eq!(group.participants().unwrap().len(), 4);
+}
+
+/// The moderator speaks, and each member after it.
+async fn everybody_hears_everybody(group: &SessionHandle, members: &mut [(Python, serde_json::Value)], said: &str) {
+    let hear = |members: &mut [(Python, serde_json::Value)], but: Option<usize>, words: &str| {
+        for (_, (python, session)) in members.iter_mut().enumerate().filter(|(n, _)| Some(*n) != but) {
+            let heard = python.run(json!({"do": "receive", "session": session, "timeout": 600}));
+            assert_eq!(heard["text"], words);
+        }
+    };
+    let publication = group.publish(said.as_bytes().to_vec()).await.unwrap();
+    hear(members, None, said);
+    assert!(publication.delivered().await.unwrap().is_complete(), "{said}");
+    for n in 0..members.len() {
+        let words = format!("{said}, {n}");
+        let (python, session) = &mut members[n];
+        python.run(json!({"do": "publish", "session": session, "text": words}));
+        hear(members, Some(n), &words);
+        assert_eq!(group.recv_within(SECOND * 600).await.unwrap().payload, words.as_bytes());
+    }
+}
+
 /// We go and come back out of our store: what the SDK is in with us, as peer, as member and as initiator, goes on at once.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs SLIMLINE_TEST_PYTHON"]

@@ -5,6 +5,8 @@
 //! What the node does not serve yet is told on standard error: `SKIPPED …: the node says: …`.
 //! Run: `SLIMLINE_TEST_PYTHON=venv/bin/python cargo test -p slimline-session --test interop -- --ignored`
 
+#[path = "../common/agent.rs"]
+mod agent;
 mod faults;
 mod groups;
 mod identities;
@@ -12,4 +14,6 @@ mod kit;
 mod lifetimes;
 mod nodes;
 mod point_to_point;
+mod programs;
+mod relay;
 mod transports;

@@ -58,28 +58,47 @@ def connecting(node, files):
     return config
 
 
-def jwt(c):
+COMMON = dict(audience=["slim"], issuer="slimline-tests", duration=seconds(3600))
+
+
+def key(given, text):
+    algorithm = getattr(slim.JwtAlgorithm, given["algorithm"])
+    data = slim.JwtKeyData.DATA(value=text)
+    return slim.JwtKeyConfig(algorithm=algorithm, format=slim.JwtKeyFormat.PEM, key=data)
+
+
+def believing(given):
+    trusting = slim.JwtKeyType.DECODING(key=key(given, given["public"]))
+    verifier = slim.JwtAuth(key=trusting, subject=None, **COMMON)
+    return slim.IdentityVerifierConfig.JWT(config=verifier)
+
+
+def jwt(given):
     """Provider and verifier of JWT identities, the way the test describes them."""
-    given = c["jwt"]
+    signing = slim.JwtKeyType.ENCODING(key=key(given, given["private"]))
+    provider = slim.ClientJwtAuth(key=signing, subject=given["subject"], **COMMON)
+    return slim.IdentityProviderConfig.JWT(config=provider), believing(given)
 
-    def key(text):
-        algorithm = getattr(slim.JwtAlgorithm, given["algorithm"])
-        data = slim.JwtKeyData.DATA(value=text)
-        return slim.JwtKeyConfig(algorithm=algorithm, format=slim.JwtKeyFormat.PEM, key=data)
 
-    common = dict(audience=["slim"], issuer="slimline-tests", duration=seconds(3600))
-    signing = slim.JwtKeyType.ENCODING(key=key(given["private"]))
-    trusting = slim.JwtKeyType.DECODING(key=key(given["public"]))
-    provider = slim.ClientJwtAuth(key=signing, subject=given["subject"], **common)
-    verifier = slim.JwtAuth(key=trusting, subject=None, **common)
-    return (
-        slim.IdentityProviderConfig.JWT(config=provider),
-        slim.IdentityVerifierConfig.JWT(config=verifier),
+def static_jwt(given):
+    """The same with a token that somebody else put into a file."""
+    provider = slim.StaticJwtAuth(token_file=given["file"], duration=seconds(3600))
+    return slim.IdentityProviderConfig.STATIC_JWT(config=provider), believing(given)
+
+
+def spiffe(socket):
+    """Whatever the Workload API at that socket says we are."""
+    config = slim.SpireConfig(
+        socket_path=f"unix:{socket}", target_spiffe_id=None, jwt_audiences=["slim"], trust_domains=[]
     )
+    return slim.IdentityProviderConfig.SPIRE(config=config), slim.IdentityVerifierConfig.SPIRE(config=config)
 
 
 def keep(session):
-    sessions[session.session_id()] = session
+    id = session.session_id()
+    if id in sessions:
+        sessions[f"before {id}"] = sessions[id]  # whoever is invited anew gets a session of the same id
+    sessions[id] = session
     return {"session": session.session_id(), "metadata": session.metadata()}
 
 
@@ -91,8 +110,11 @@ async def do(c):
             await service.run_server_async(serving(c["address"], c["tls"]))
         case "connect":
             connection = await service.connect_async(connecting(c["node"], c["tls"]))
-            if "jwt" in c:
-                app = service.create_app(name(c["name"]), *jwt(c))
+            kinds = {"jwt": jwt, "static_jwt": static_jwt, "spiffe": spiffe}
+            if kind := kinds.keys() & c.keys():
+                kind = kind.pop()
+                # In another thread: an identity may have to be asked for.
+                app = await asyncio.to_thread(service.create_app, name(c["name"]), *kinds[kind](c[kind]))
             else:
                 app = service.create_app_with_secret(name(c["name"]), c["secret"])
             await app.subscribe_async(name(c["name"]), connection)
@@ -131,7 +153,8 @@ async def do(c):
             await session.remove_and_wait_async(name(c["name"]))
         case "participants":
             listed = await session.participants_list_async()
-            return {"names": sorted(str(p.name) for p in listed)}
+            offline = sum(p.status == slim.ParticipantStatus.OFFLINE for p in listed)
+            return {"names": sorted(str(p.name) for p in listed), "offline": offline}
         case "away":
             await session.close_with_mode_and_wait_async(slim.CloseMode.SOFT)
         case "rejoin":

@@ -4,7 +4,7 @@ use serde_json::json;
 use slimline_session::error::SessionError;
 use slimline_session::{Outcome, SessionConfig};
 
-use crate::kit::{PATIENCE, Python, SECOND, create, kinds, name, text};
+use crate::kit::{PATIENCE, Python, SECOND, begun, create, kinds, name, text};
 use crate::nodes::Node;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,8 +38,7 @@ async fn one_to_one_we_initiate() {
         assert_eq!(message.metadata.len(), 1, "{:?}", message.metadata);
         assert_eq!(message.subject.is_some(), config.mls);
         session.close().await.unwrap();
-        let after = bob.try_do(json!({"do": "receive", "session": theirs, "timeout": 5}));
-        assert!(after["error"].as_str().unwrap().contains("closed"), "{after}");
+        bob.sees_the_end(&theirs);
     }
 }
 
@@ -49,9 +48,9 @@ async fn one_to_one_they_initiate() {
     let node = Node::start();
     let mut alice = Python::join(&node, "acme/ns/alice");
     let bob = node.app("acme/ns/bob").await;
-    for (round, config) in kinds(SessionConfig::point_to_point).into_iter().enumerate() {
+    for config in kinds(SessionConfig::point_to_point) {
         let theirs = alice.run(create(&config, false, "acme/ns/bob"))["session"].clone();
-        let session = tokio::time::timeout(PATIENCE, bob.listen()).await.unwrap().unwrap();
+        let session = begun(&bob).await;
         assert_eq!(session.metadata().clone().into_iter().collect::<Vec<_>>(), [("k1".to_owned(), "v1".to_owned())]);
         for n in 0..20 {
             alice.run(json!({"do": "publish", "session": theirs, "text": format!("hello {n}"), "wait": true}));
@@ -59,13 +58,30 @@ async fn one_to_one_they_initiate() {
             session.publish(format!("answer {n}").into_bytes()).await.unwrap().delivered().await.unwrap();
             assert_eq!(alice.text(&theirs), format!("answer {n}"));
         }
-        if round % 2 == 0 {
-            alice.run(json!({"do": "close", "session": theirs}));
-            assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
-        } else {
-            session.close().await.unwrap();
-            let after = alice.try_do(json!({"do": "receive", "session": theirs, "timeout": 10}));
-            assert!(after["error"].is_string(), "{after}");
-        }
+        alice.run(json!({"do": "close", "session": theirs}));
+        assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
+    }
+}
+
+/// Whoever was called may end it too: the caller sees the end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+async fn the_other_side_ends_it() {
+    let node = Node::start();
+    let mut bob = Python::join(&node, "acme/ns/bob");
+    let alice = node.app("acme/ns/alice").await;
+    for config in kinds(SessionConfig::point_to_point) {
+        let waiting = bob.listen();
+        let ours = alice.create_session(config.clone(), &name("acme/ns/bob")).await.unwrap();
+        let theirs = bob.answer(waiting)["session"].clone();
+        bob.run(json!({"do": "close", "session": theirs}));
+        assert_eq!(tokio::time::timeout(PATIENCE, ours.closed()).await.expect("an end"), SessionError::Closed);
+        assert_eq!(ours.publish(b"anybody?".to_vec()).await.err(), Some(SessionError::Closed));
+
+        let theirs = bob.run(create(&config, false, "acme/ns/alice"))["session"].clone();
+        let ours = begun(&alice).await;
+        ours.close().await.unwrap();
+        let after = bob.try_do(json!({"do": "receive", "session": theirs, "timeout": 20}));
+        assert!(after["error"].as_str().unwrap().contains("participant disconnected: acme/ns/alice"), "{after}");
     }
 }
