@@ -121,7 +121,11 @@ impl Session {
         known.online = true;
         known.readmitted_by = Some(package.to_vec());
         let participant = known.to_wire();
+        let before = group.ends(&owner);
         let changed = group.rejoin(package, now.unix_s)?;
+        if group.ends(&owner) > before {
+            self.renewed.insert(member.clone());
+        }
         self.commit_id += 1;
         exchange.begin(Stage::Update, self.control_retries(), now.instant);
         let reply = Command::RejoinReply(pb::RejoinReplyPayload {
@@ -369,6 +373,7 @@ impl Session {
 
     pub(crate) fn forget_member(&mut self, name: &Name) {
         if self.roster.remove(name).is_some() {
+            self.renewed.remove(name);
             self.send.gone(name);
             self.finish_stream(name);
             self.collect_deliveries();

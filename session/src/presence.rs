@@ -63,18 +63,21 @@ impl Session {
         }
     }
 
-    /// Members of the reference cannot renew their leaf, and stop hearing each other when it ends. Where there are several
-    /// of them each is taken out and invited anew, which its application sees as a new session on the same channel.
+    /// Members of the reference cannot renew their leaf, and stop hearing each other when it ends. So whoever has not renewed
+    /// its own is taken out and invited anew, which its application sees as a new session on the same channel; unless all
+    /// others renew theirs, and so are of the kind that hears it still.
     fn reinvite_if_due(&mut self, now: Now) {
         let Some(group) = &self.mls else { return };
         let ending = group.ended_by(now.unix_s + REINVITE_BEFORE_S);
         let ends = |member: &&Member| {
             member.online && ending.iter().any(|subject| member.subject.as_deref() == Some(&**subject))
         };
-        let members: Vec<Name> = self.roster.values().filter(ends).map(|member| member.name.clone()).collect();
-        let busy = self.active.is_some() || !self.tasks.is_empty();
-        if members.len() < 2 || busy {
-            return; // one alone hears us, and nobody checks it but others of its kind
+        let watched =
+            |member: &&Member| self.roster.keys().any(|other| *other != member.name && !self.renewed.contains(other));
+        let members: Vec<Name> =
+            self.roster.values().filter(ends).filter(watched).map(|member| member.name.clone()).collect();
+        if members.is_empty() || self.active.is_some() || !self.tasks.is_empty() {
+            return;
         }
         for name in members {
             self.tasks.push_back((None, Task::Remove { victim: name.clone(), left: false }));

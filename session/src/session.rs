@@ -16,7 +16,7 @@ pub use event::{Event, Item, Participant};
 pub(crate) use inbox::Inbox;
 pub use inbox::{INBOX_MAX, INBOX_OCTETS_MAX};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use slimline_wire::pb;
@@ -145,6 +145,8 @@ pub struct Session {
     pub(crate) alone: VecDeque<(Name, u32)>,
     pub(crate) answered: Answered,
     pub(crate) tasks: VecDeque<(Option<CommandId>, Task)>,
+    /// Members that were given a younger leaf at their own request: of those that renew themselves.
+    pub(crate) renewed: BTreeSet<Name>,
     /// Whom we took out, and from when on it may be invited again.
     pub(crate) resting: Vec<(Name, Instant)>,
     pub(crate) active: Option<Exchange>,
@@ -226,6 +228,7 @@ impl Session {
             alone: VecDeque::new(),
             answered: Answered::default(),
             tasks: VecDeque::new(),
+            renewed: BTreeSet::new(),
             resting: Vec::new(),
             active: None,
             ids: Ids::new(new.seed),

@@ -362,6 +362,31 @@ fn who_cannot_renew_is_invited_anew() {
     assert_eq!(group.texts(group.moderator), ["beyond the hour"]);
 }
 
+/// They need not have come together: each is invited anew in its own time, while a member that renews itself stays.
+#[test]
+fn who_cannot_renew_need_not_be_two_at_a_time() {
+    use slimline_wire::pb;
+    let mut group = found(12, SessionConfig::group());
+    let mut members = Vec::new();
+    for name in ["acme/ns/a", "acme/ns/b", "acme/ns/c"] {
+        members.push(group.invite(name));
+        group.net.run(SECOND * 400);
+    }
+    let [a, b, c] = members[..] else { unreachable!() };
+    group.net.filter = Box::new(move |from, _, publish| {
+        let kind = publish.session.as_ref().map(|session| session.session_message_type());
+        !([a, c].contains(&from) && kind == Some(pb::SessionMessageType::RejoinRequest))
+    });
+    let arrivals = |group: &Group, app: usize| {
+        group.net.apps[app].events.iter().filter(|event| matches!(event, AppEvent::Arrived(_))).count()
+    };
+    for (until, expected) in [(3_250, [1, 1, 1]), (3_500, [2, 1, 1]), (4_050, [2, 1, 1]), (4_300, [2, 1, 2])] {
+        let lived = group.net.clock - group.net.start;
+        group.net.run(SECOND * until - lived);
+        assert_eq!([a, b, c].map(|app| arrivals(&group, app)), expected, "{until}");
+    }
+}
+
 /// Whoever was taken out and is invited again at once is not asked at once: the reference is not done with the first session.
 #[test]
 fn taken_out_and_invited_again() {

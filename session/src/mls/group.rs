@@ -400,6 +400,16 @@ impl Group {
         known.filter(|(_, expires)| *expires <= time).map(|(subject, _)| subject.clone()).collect()
     }
 
+    /// When the token in that member's leaf ends.
+    #[must_use]
+    pub fn ends(&self, subject: &str) -> Option<UnixSeconds> {
+        let mut members = self.group.iter().flat_map(MlsGroup::members);
+        members.find_map(|member| {
+            let (known, expires) = self.admitted.get(member.credential.serialized_content())?;
+            (**known == *subject).then_some(*expires)
+        })
+    }
+
     /// The epoch; `u64::MAX` while there is no group, as heartbeats say it.
     #[must_use]
     pub fn epoch(&self) -> u64 {
