@@ -1,4 +1,5 @@
-//! What a node says of itself over its stats socket: here only what it dropped and why, so that a loss is explained.
+//! What a node says of itself over its stats socket: here only what it dropped and why, so that a loss is explained; and
+//! which process it is.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,6 +18,8 @@ const REASON: &str = "drop_";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeStats {
     drops: BTreeMap<String, u64>,
+    /// The process that listens on the socket, as the kernel knows it.
+    pub(crate) process: Option<u32>,
 }
 
 impl NodeStats {
@@ -28,11 +31,13 @@ impl NodeStats {
             || format!("--node-stats {}: is slimline.stats.socket set in the node's configuration?", socket.display());
         let mut stream = UnixStream::connect(socket).map_err(BenchError::system(asking()))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(BenchError::system(asking()))?;
+        let process = rustix::net::sockopt::socket_peercred(&stream).ok();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map_err(BenchError::system(asking()))?;
-        Self::parse(&answer).ok_or_else(|| {
+        let stats = Self::parse(&answer).ok_or_else(|| {
             BenchError::Plan(format!("--node-stats {}: it does not answer as slimline does", socket.display()))
-        })
+        })?;
+        Ok(Self { process: process.map(|peer| peer.pid.as_raw_pid().cast_unsigned()), ..stats })
     }
 
     fn parse(answer: &str) -> Option<Self> {

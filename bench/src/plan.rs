@@ -201,9 +201,10 @@ impl Plan {
         }
         let endpoint = o.node.unwrap_or_else(|| "127.0.0.1:46357".into());
         let (tls, authorization) = credentials(&options, &endpoint)?;
-        if let Some(socket) = &o.node_stats {
-            crate::node_stats::NodeStats::read(socket)?;
-        }
+        let behind_socket = match &o.node_stats {
+            Some(socket) => crate::node_stats::NodeStats::read(socket)?.process,
+            None => None,
+        };
         let engine = o.engine.unwrap_or(EngineKind::IoUring);
         if engine == EngineKind::Glommio && !cfg!(feature = "glommio") {
             return refuse("--engine glommio: this slimload was built without it (cargo's feature `glommio`)".into());
@@ -250,7 +251,7 @@ impl Plan {
             tls,
             authorization,
             node_stats: o.node_stats,
-            node_pid: o.node_pid,
+            node_pid: o.node_pid.or(behind_socket),
             connections: o.connections.unwrap_or(IDLE_CONNECTIONS),
             hold: Duration::from_micros(o.hold_us.unwrap_or(10_000)),
             repeats: o.repeats.unwrap_or(if command == Command::Capacity { 3 } else { 1 }).max(1),

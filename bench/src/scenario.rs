@@ -214,10 +214,10 @@ pub(crate) struct Options {
     /// A file with USERNAME:PASSWORD, for a node with `auth: basic`
     #[arg(long, value_name = "FILE")]
     pub(crate) basic_auth: Option<PathBuf>,
-    /// The node's stats socket, for what it dropped and why
+    /// The node's stats socket, for what it dropped and why, and for its process
     #[arg(long, value_name = "SOCKET")]
     pub(crate) node_stats: Option<PathBuf>,
-    /// The node's process, for its CPU time and memory
+    /// The node's process, for its CPU time and memory (default: the one behind --node-stats)
     #[arg(long, value_name = "PID")]
     pub(crate) node_pid: Option<u32>,
     /// Idle: connections to hold (default: 1000)
