@@ -468,3 +468,34 @@ async fn killed_while_publishing() {
     }
     std::fs::remove_file(path).unwrap();
 }
+
+/// A node that takes no more octets: publishes wait at the queue's bound, then say so; nothing that was refused is sent later.
+#[tokio::test]
+async fn a_stuck_node_pushes_back() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let (path, stuck) = path_to(node.address).await;
+    let mut patient = ConnectConfig::new(&format!("http://{path}"));
+    patient.keepalive = None;
+    let alice = App::with_secret("acme/ns/alice", SECRET).unwrap().connect(patient).await.unwrap();
+    let bob = app(&node, "acme/ns/bob").await;
+    let unreliable = SessionConfig::point_to_point().unreliable();
+    let ours = alice.create_session(unreliable, &"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let theirs = bob.listen().await.unwrap();
+    stuck.send(true).unwrap();
+    let (mut published, mut slowest) = (0, Duration::ZERO);
+    let why = loop {
+        let started = Instant::now();
+        let result = ours.publish(vec![7; 60_000]).await;
+        slowest = slowest.max(started.elapsed());
+        match result {
+            Ok(_) => published += 1,
+            Err(why) => break why,
+        }
+        assert!(published < 1000, "some bound holds");
+    };
+    assert_eq!(why, SessionError::NotTaken { waited: Duration::from_secs(10), connected: true });
+    assert!(why.to_string().contains("the connection is full"), "{why}");
+    assert!(slowest >= Duration::from_secs(10) && slowest < PATIENCE, "{slowest:?}");
+    assert!(published > 200, "sixteen mebioctets wait, and what the connection holds: {published}");
+    assert!(theirs.recv_within(Duration::from_millis(100)).await.is_err());
+}

@@ -1,27 +1,22 @@
 //! An application on a node: connected, reconnected, and shared by any number of tasks.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::handle::SessionHandle;
-use super::link::{self, Identity};
-use super::{ConnectConfig, ConnectError, driver};
+use super::{AppBuilder, ConnectError, driver};
 use crate::endpoint::{Endpoint, SessionId};
 use crate::error::SessionError;
 use crate::exchange::CommandId;
 use crate::identity::SharedSecret;
 use crate::message::{Credentials, Now};
 use crate::name::Name;
-use crate::random;
 use crate::reliable::{Delivery, PublishId};
-use crate::session::{Direction, Event, Item, SessionConfig, SessionKind};
-use crate::store::{Store, StoreError, StoreKey};
+use crate::session::{Event, Item, SessionConfig, SessionKind};
 
 /// How long the node may take to acknowledge a subscription.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
@@ -116,29 +111,39 @@ pub(super) struct Shared {
     pub(super) drained: Notify,
     /// The driver is gone.
     pub(super) gone: Notify,
-    clock: Clock,
-}
-
-/// Monotonic time for timers, wall time for tokens.
-#[derive(Clone, Copy, Default)]
-struct Clock;
-
-impl Clock {
-    fn now(self) -> Now {
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { instant: Instant::now(), unix_s }
-    }
 }
 
 impl Shared {
+    pub(super) fn new(endpoint: Endpoint, slots: BTreeMap<SessionId, Slot>, resumed: Vec<SessionId>) -> Self {
+        let state = State {
+            endpoint,
+            slots,
+            arrivals: VecDeque::new(),
+            resumed,
+            subscribing: HashMap::new(),
+            stopped: false,
+            connected: false,
+            ended: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            arrived: Notify::new(),
+            drained: Notify::new(),
+            gone: Notify::new(),
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere must not take every session with it; the state is consistent between calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    pub(super) fn now(&self) -> Now {
-        self.clock.now()
-    }
+/// Monotonic time for timers, wall time for tokens.
+pub(super) fn clock() -> Now {
+    let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Now { instant: Instant::now(), unix_s }
 }
 
 /// Dropped with the last handle: then the driver stops.
@@ -155,127 +160,12 @@ impl Drop for Alive {
 /// A program that holds a name: cheap to clone, usable from any task. The connection goes with the last clone and session.
 #[derive(Clone)]
 pub struct App {
-    alive: Arc<Alive>,
+    pub(super) alive: Arc<Alive>,
 }
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App").field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
-/// What an application is to be, before it is connected.
-pub struct AppBuilder {
-    name: Name,
-    credentials: Credentials,
-    /// What the identity was made with, where it may be made anew for a store.
-    secret: Option<Zeroizing<String>>,
-    direction: Direction,
-    store: Option<Store>,
-}
-
-impl std::fmt::Debug for AppBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Credentials and secret are nobody's business.
-        f.debug_struct("AppBuilder").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl AppBuilder {
-    /// With other credentials' strictness or identity.
-    #[must_use]
-    pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.credentials = credentials;
-        self.secret = None;
-        self
-    }
-
-    /// An application that only sends, or only receives.
-    #[must_use]
-    pub fn direction(mut self, direction: Direction) -> Self {
-        self.direction = direction;
-        self
-    }
-
-    /// Keeps sessions and their MLS state in an encrypted file: what was not closed goes on after a restart, see
-    /// [`App::resumed`]. A new file is made where there is none.
-    ///
-    /// The application comes back as the identity the store was begun with. With a shared secret that is seen to here; any
-    /// other provider has to have the subject and key that [`Store::identity`] gives.
-    ///
-    /// Errors: [`crate::StoreError`]; a file that is refused stays as it was.
-    pub fn store(mut self, path: impl AsRef<Path>, key: StoreKey) -> Result<Self, ConnectError> {
-        let store = Store::open(path, key)?;
-        if let (Some(secret), Some(known)) = (&self.secret, store.identity()?) {
-            let ours = self.name.to_string();
-            let same = known.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('_'));
-            if !same {
-                return Err(StoreError::OtherIdentity { found: known.subject, ours }.into());
-            }
-            self.credentials = Credentials {
-                binding: self.credentials.binding,
-                ..Credentials::new(SharedSecret::with_subject(known.subject, secret, known.key)?)
-            };
-        }
-        self.store = Some(store);
-        Ok(self)
-    }
-
-    fn endpoint(&self, now: Now) -> Result<Endpoint, ConnectError> {
-        let (credentials, direction) = (self.credentials.clone(), self.direction);
-        match &self.store {
-            Some(store) => Ok(Endpoint::reopen(&self.name, credentials, direction, store, now)?),
-            None => Ok(Endpoint::new(&self.name, credentials, direction)?),
-        }
-    }
-
-    /// Connects to a node and subscribes the application's name there.
-    ///
-    /// Each step (name look-up and TCP, TLS, HTTP/2, stream, link) may take [`ConnectConfig::step_timeout`], the subscription
-    /// 10 s. Tried once: later losses of the connection are healed in the background, the first failure is told at once.
-    /// A call that is dropped leaves nothing behind.
-    ///
-    /// Errors: see [`ConnectError`]; [`ConnectError::Identity`] when our identity makes no token.
-    pub async fn connect(self, config: ConnectConfig) -> Result<App, ConnectError> {
-        let link_id = config.link_id.clone().map_or_else(random::uuid, Ok)?;
-        let identity = Identity { link_id, node_id: format!("app-{}", random::uuid()?) };
-        let clock = Clock;
-        let mut endpoint = self.endpoint(clock.now())?;
-        // Every message carries a token: without one there is nothing to connect for.
-        self.credentials.provider.token(clock.now().unix_s)?;
-        let connection = link::connect(&config, &identity).await?;
-        let resumed: Vec<SessionId> = endpoint.sessions().collect();
-        let mut slots = BTreeMap::new();
-        for id in &resumed {
-            let mut slot = Slot::new();
-            if let Some(session) = endpoint.session(*id).filter(|session| session.is_closed()) {
-                slot.closed = Some(SessionError::Closed);
-                slot.left_over.extend(std::iter::from_fn(|| session.recv()));
-            }
-            slots.insert(*id, slot);
-        }
-        let state = State {
-            endpoint,
-            slots,
-            arrivals: VecDeque::new(),
-            resumed,
-            subscribing: HashMap::new(),
-            stopped: false,
-            connected: false,
-            ended: None,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            arrived: Notify::new(),
-            drained: Notify::new(),
-            gone: Notify::new(),
-            clock,
-        });
-        tokio::spawn(driver::drive(shared.clone(), config, identity, connection, self.store));
-        let app = App { alive: Arc::new(Alive(shared)) };
-        app.subscribe(&self.name).await?;
-        Ok(app)
     }
 }
 
@@ -287,14 +177,13 @@ impl App {
     pub fn with_secret(name: &str, secret: &str) -> Result<AppBuilder, ConnectError> {
         let name: Name = name.parse()?;
         let identity = SharedSecret::new(&name.to_string(), secret)?;
-        let builder = Self::with_credentials(name, Credentials::new(identity));
-        Ok(AppBuilder { secret: Some(Zeroizing::new(secret.to_owned())), ..builder })
+        Ok(Self::with_credentials(name, Credentials::new(identity)).made_with(secret))
     }
 
     /// An application with any identity.
     #[must_use]
     pub fn with_credentials(name: Name, credentials: Credentials) -> AppBuilder {
-        AppBuilder { name, credentials, secret: None, direction: Direction::BOTH, store: None }
+        AppBuilder::new(name, credentials)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -325,7 +214,7 @@ impl App {
         {
             let mut state = self.shared().lock();
             state.running().map_err(|_| state.end())?;
-            let now = self.shared().now();
+            let now = clock();
             let full = name.with_id(state.endpoint.name().id());
             state.subscribing.entry(full).or_default().push(sender);
             state.endpoint.subscribe(now, name);
@@ -341,7 +230,7 @@ impl App {
 
     /// Listens on a service name no more; unknown names change nothing.
     pub fn unsubscribe(&self, name: &Name) {
-        let now = self.shared().now();
+        let now = clock();
         self.shared().lock().endpoint.unsubscribe(now, name);
         self.shared().wake.notify_one();
     }
@@ -376,7 +265,7 @@ impl App {
         let handle = {
             let mut state = self.shared().lock();
             state.running()?;
-            let now = self.shared().now();
+            let now = clock();
             let id = state.endpoint.create_session(now, config, destination)?;
             let mut slot = Slot::new();
             slot.established = Some(sender);

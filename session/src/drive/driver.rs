@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval_at, sleep, sleep_until, timeout};
 
-use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State};
+use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State, clock};
 use super::link::{self, Identity, Incoming, Outgoing};
 use super::{ConnectConfig, ConnectError};
 use crate::endpoint::{AppEvent, SessionId};
@@ -41,7 +41,7 @@ pub(super) async fn drive(
         {
             let mut state = shared.lock();
             state.connected = true;
-            let now = shared.now();
+            let now = clock();
             state.endpoint.connected(now);
         }
         let (incoming, outgoing) = connection;
@@ -226,7 +226,7 @@ async fn run(
             },
             message = incoming.next() => match message {
                 Ok(Some(message)) => {
-                    let now = shared.now();
+                    let now = clock();
                     shared.lock().endpoint.handle(now, message);
                 }
                 Ok(None) => break ConnectError::Ended,
@@ -255,7 +255,7 @@ async fn last_word(shared: &Shared, incoming: &mut Incoming, otherwise: ConnectE
         loop {
             match incoming.next().await {
                 Ok(Some(message)) => {
-                    let now = shared.now();
+                    let now = clock();
                     shared.lock().endpoint.handle(now, message);
                 }
                 Ok(None) => return None,
@@ -283,7 +283,7 @@ fn take_batch(shared: &Shared) -> Vec<slimline_wire::pb::Message> {
 
 /// Lets time pass for the endpoint and tells handles what happened; returns when to come again.
 fn tend(shared: &Shared) -> Instant {
-    let now = shared.now();
+    let now = clock();
     let mut state = shared.lock();
     let state = &mut *state;
     if state.endpoint.poll_timeout().is_some_and(|due| due <= now.instant) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::ReceiveError;
-use super::app::{Alive, OUT_MAX, OUT_OCTETS_MAX, State};
+use super::app::{Alive, OUT_MAX, OUT_OCTETS_MAX, State, clock};
 use crate::data::Publish;
 use crate::endpoint::SessionId;
 use crate::error::SessionError;
@@ -111,7 +111,7 @@ impl SessionHandle {
     /// Runs something on the session under the lock, then lets the driver see to what follows.
     fn with<T>(&self, run: impl FnOnce(&mut Session, Now) -> Result<T, SessionError>) -> Result<T, SessionError> {
         let shared = &self.alive.0;
-        let now = shared.now();
+        let now = clock();
         let result = shared.lock().endpoint.with_session(now, self.id, |session| run(session, now));
         shared.wake.notify_one();
         result.unwrap_or(Err(SessionError::Closed))
@@ -181,7 +181,7 @@ impl SessionHandle {
             drained.as_mut().enable();
             {
                 let mut state = shared.lock();
-                let now = shared.now();
+                let now = clock();
                 state.open(self.id)?;
                 if state.connected {
                     full = SessionError::NotTaken { waited, connected: true };
@@ -292,7 +292,7 @@ impl SessionHandle {
         let (sender, done) = oneshot::channel();
         {
             let shared = &self.alive.0;
-            let now = shared.now();
+            let now = clock();
             let mut state = shared.lock();
             state.open(self.id)?;
             let command = state.endpoint.with_session(now, self.id, |session| run(session, now));
@@ -372,7 +372,7 @@ impl SessionHandle {
 impl Drop for SessionHandle {
     fn drop(&mut self) {
         let shared = &self.alive.0;
-        let now = shared.now();
+        let now = clock();
         let mut state = shared.lock();
         let Some(slot) = state.slots.get_mut(&self.id) else { return };
         slot.handles = slot.handles.saturating_sub(1);

@@ -1,6 +1,7 @@
 //! Sessions on tokio: the connection to a node, and handles to await.
 
 mod app;
+mod builder;
 mod carrier;
 mod config;
 mod driver;
@@ -10,7 +11,8 @@ mod socket;
 mod status;
 mod tls;
 
-pub use app::{App, AppBuilder};
+pub use app::App;
+pub use builder::AppBuilder;
 pub use config::{ConnectConfig, Keepalive, Reconnect};
 pub use handle::{Publication, SessionHandle};
 pub use slimline_config::Backoff;
