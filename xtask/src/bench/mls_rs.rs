@@ -49,7 +49,7 @@ pub(super) fn run(workspace: &Workspace, flags: &Flags) -> Result<bool> {
                      aws-lc it asks for, an older one than slimline's own."),
             "Built as cargo builds an application: release, no link-time optimisation.".into(),
             "From octets to octets, 420 octets of AAD, every message opened once and in order; a sample is the median of turns of \
-             100 messages. Neither side writes its state anywhere. mls-rs checks no token where slimline looks up whose it is, \
+             20 messages. Neither side writes its state anywhere. mls-rs checks no token where slimline looks up whose it is, \
              and pads what it seals."
                 .into(),
         ],
