@@ -61,6 +61,10 @@ impl Session {
                 exchange.begin(Stage::Only, retries, now.instant);
                 exchange.update = Some(self.state_draft(offline));
                 exchange.waiting = self.online();
+                if let (false, Some((moderator, _))) = (offline, &self.moderator) {
+                    // Whatever we last heard of it: a return that is said to nobody brings nothing.
+                    exchange.waiting.insert(moderator.clone());
+                }
                 self.phase = if offline { Phase::Offline } else { Phase::Active };
                 if !offline && self.mls.is_none() && self.is_group() {
                     // Whoever left and came again meanwhile counts from the beginning: every stream is received from where

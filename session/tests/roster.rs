@@ -213,3 +213,31 @@ fn a_missed_list_is_asked_for() {
     group.net.run(SECOND);
     assert_eq!(group.texts(A), ["hello"]);
 }
+
+/// Nobody's answer to a goodbye was heard, so nobody seems to be there: the return is said all the same, and brings the list.
+#[test]
+fn a_return_is_said_whoever_seems_to_be_there() {
+    let mut group = Group::begin(5);
+    let session = group.net.arrived(C).unwrap();
+    let change =
+        |group: &mut Group, offline: bool| {
+            let command = group
+                .net
+                .with(C, session, |session, now| if offline { session.go_offline(now) } else { session.rejoin(now) });
+            let command = command.unwrap();
+            group.net.until(SECOND * 20, "it is done", |net| {
+                net.saw(C, |event| matches!(event, Event::Done(done, Ok(())) if *done == command))
+            });
+        };
+    let lost = group.lose(Kind::GroupAck, C);
+    change(&mut group, true);
+    let (net, id) = (&mut group.net, session);
+    let online = net.with(C, id, |session, _| session.participants().iter().filter(|known| known.online).count());
+    assert_eq!(online, 0);
+    lost.set(false);
+    group.invite(4);
+    assert!(!group.knows(C, 4));
+    change(&mut group, false);
+    group.net.run(SECOND);
+    assert!(group.knows(C, 4));
+}
