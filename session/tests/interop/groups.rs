@@ -225,7 +225,7 @@ async fn removed_and_invited_again() {
     }
 }
 
-/// A Python moderator with two more of theirs and two of ours: everybody hears everybody, each gap is told in order.
+/// A Python moderator with three more of theirs and three of ours: everybody hears everybody, each speaker in order.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs SLIMLINE_TEST_PYTHON"]
 async fn a_mixed_group_of_theirs() {
