@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::error::SessionError;
-use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received, metadata_octets};
+use crate::message::{Draft, Incoming, Kind, Now, PAYLOAD_TYPE, PUBLISH_TO, Received, check_metadata, metadata_octets};
 use crate::name::{Name, app_id};
 use crate::reliable::{
     Arrival, Expired, HELD_OCTETS_MAX, Outcome, PublishId, ReceiveWindow, Released, SEND_WINDOW_OCTETS, SEQUENCED,
@@ -48,10 +48,14 @@ impl Session {
     /// Publishes to the peer, to the group, or to one member of it. [`Event::Published`] tells what became of it.
     ///
     /// Errors: [`SessionError::WindowFull`] until a delivery completes, [`SessionError::NobodyOnline`],
-    /// [`SessionError::TooLarge`], [`SessionError::Closed`], [`SessionError::Draining`].
+    /// [`SessionError::TooLarge`], [`SessionError::ReservedMetadata`], [`SessionError::Closed`], [`SessionError::Offline`],
+    /// [`SessionError::Draining`].
     pub fn publish(&mut self, now: Now, publish: Publish) -> Result<PublishId, SessionError> {
-        if self.is_closed() || self.phase == Phase::Offline {
+        if self.is_closed() {
             return Err(SessionError::Closed);
+        }
+        if self.phase == Phase::Offline {
+            return Err(SessionError::Offline);
         }
         if !self.direction.sends {
             return Err(SessionError::ReceiveOnly);
@@ -59,6 +63,7 @@ impl Session {
         if self.is_draining() {
             return Err(SessionError::Draining);
         }
+        check_metadata(&publish.metadata)?;
         let metadata: usize = publish.metadata.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
         let octets = publish.payload.len() + metadata + OVERHEAD_OCTETS;
         if octets > MESSAGE_OCTETS_MAX {

@@ -15,7 +15,7 @@ use slimline_wire::pb;
 
 use self::kept::Kept;
 use crate::error::{IdentityError, SessionError};
-use crate::message::{Credentials, Now};
+use crate::message::{Credentials, Now, check_metadata};
 use crate::name::{Name, app_id, channel_names};
 use crate::random::{self, Ids};
 use crate::session::{Direction, Event, New, Phase, Route, Session, SessionConfig, SessionKind};
@@ -172,6 +172,7 @@ impl Endpoint {
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(SessionError::TooManySessions(self.sessions.len()));
         }
+        check_metadata(&config.metadata)?;
         // Without a key no control message can be signed, and every peer would refuse them one by one.
         self.credentials.provider.signing_key().ok_or(IdentityError::NoKey)?;
         let id = loop {

@@ -145,6 +145,12 @@ pub enum SessionError {
     /// The session ended.
     #[error("session closed")]
     Closed,
+    /// We said goodbye for now.
+    #[error("offline in this session: rejoin before you publish")]
+    Offline,
+    /// A key that sessions use among themselves.
+    #[error("metadata key {0:?} belongs to the session: choose another")]
+    ReservedMetadata(&'static str),
     /// The session is closing and takes nothing more.
     #[error("session is closing: no further publishes")]
     Draining,

@@ -28,6 +28,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const PUBLISH_TO: &str = "PUBLISH_TO";
 /// Marks a LEAVE_REQUEST by which a participant leaves of its own accord.
 pub(crate) const LEAVING: &str = "LEAVING_SESSION";
+/// Metadata that sessions put there for each other: never an application's.
+const INTERNAL_KEYS: [&str; 6] =
+    [integrity::PAYLOAD_SIGNATURE_KEY, integrity::PEER_SUBJECT_KEY, PUBLISH_TO, LEAVING, ROSTER, STREAM];
 /// What `payload_type` says when the application says nothing.
 pub const PAYLOAD_TYPE: &str = "msg";
 
@@ -252,10 +255,16 @@ impl Incoming {
 
     /// The application's metadata: what sessions put there for each other is left out.
     pub(crate) fn metadata(&self) -> BTreeMap<String, String> {
-        let internal =
-            [integrity::PAYLOAD_SIGNATURE_KEY, integrity::PEER_SUBJECT_KEY, PUBLISH_TO, LEAVING, ROSTER, STREAM];
-        let ours = self.raw.metadata.iter().filter(|(key, _)| !internal.contains(&key.as_str()));
+        let ours = self.raw.metadata.iter().filter(|(key, _)| !INTERNAL_KEYS.contains(&key.as_str()));
         ours.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// That nothing in an application's metadata would be taken for a word between sessions.
+pub(crate) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), SessionError> {
+    match INTERNAL_KEYS.iter().find(|key| metadata.contains_key(**key)) {
+        Some(key) => Err(SessionError::ReservedMetadata(key)),
+        None => Ok(()),
     }
 }
 

@@ -23,8 +23,8 @@ use slimline_session::error::{IdentityError, NameError, SessionError};
 use slimline_session::identity::jwt::JwtVerifier;
 use slimline_session::identity::{Provider, SharedSecret, SigningKey, StaticJwt, Verifier as _};
 use slimline_session::{
-    App, ConnectConfig, ConnectError, Credentials, Direction, Keepalive, MESSAGE_OCTETS_MAX, Name, ReceiveError,
-    SessionConfig, SessionHandle, TlsVersion,
+    App, ConnectConfig, ConnectError, Credentials, Direction, Keepalive, MESSAGE_OCTETS_MAX, Name, Publish,
+    ReceiveError, SessionConfig, SessionHandle, TlsVersion,
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -354,6 +354,20 @@ async fn sessions_say_no() {
     let error = heard.publish(vec![1]).await.unwrap_err();
     assert_eq!(error, SessionError::ReceiveOnly);
     assert!(one_way.publish(vec![1]).await.unwrap().delivered().await.unwrap().is_complete());
+
+    let reserved = [("PUBLISH_TO".to_owned(), "TRUE".to_owned())];
+    let publish = Publish { metadata: reserved.clone().into(), ..vec![1].into() };
+    let error = in_time("reserved", STEP, pair.publish(publish)).await;
+    assert_eq!(error, SessionError::ReservedMetadata("PUBLISH_TO"));
+    says("reserved", &error, &["metadata key \"PUBLISH_TO\"", "choose another"]);
+    let settings = SessionConfig { metadata: reserved.into(), ..brief(SessionConfig::point_to_point()) };
+    let error = in_time("reserved", STEP, alice.create_session(settings, &bobs)).await;
+    assert_eq!(error, SessionError::ReservedMetadata("PUBLISH_TO"));
+    joined.go_offline().await.unwrap();
+    let error = in_time("offline", STEP, joined.publish(vec![1])).await;
+    assert_eq!(error, SessionError::Offline);
+    says("offline", &error, &["offline in this session", "rejoin before"]);
+    joined.rejoin().await.unwrap();
 
     pair.close().await.unwrap();
     pair.close().await.unwrap();

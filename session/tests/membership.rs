@@ -210,7 +210,8 @@ impl History {
             .collect();
         match self.net.with(from, session, |session, now| session.publish(now, publish)) {
             Ok(id) => self.said.push(Said { from, session, id, text, outside }),
-            Err(SessionError::NobodyOnline | SessionError::Draining | SessionError::Closed) => {}
+            Err(SessionError::NobodyOnline | SessionError::Draining | SessionError::Closed | SessionError::Offline) => {
+            }
             Err(error) => panic!("{from} cannot speak: {error}: {:#?}", self.log),
         }
     }

@@ -207,7 +207,7 @@ impl Sender {
     pub(super) fn ping_every(&self) -> Option<Duration> {
         match self {
             Self::Grpc(_) => None,
-            Self::Web { alive, .. } => alive.as_ref().map(|probes| probes.keepalive.http2),
+            Self::Web { alive, .. } => alive.as_ref().and_then(|probes| probes.keepalive.ping_every()),
         }
     }
 

@@ -52,10 +52,17 @@ pub enum Reconnect {
 pub struct Keepalive {
     /// Idle time until the kernel probes the peer (TCP).
     pub tcp: Duration,
-    /// Time between pings (HTTP/2, and WebSocket).
+    /// Time between pings (HTTP/2, and WebSocket); none where it is zero.
     pub http2: Duration,
     /// How long a ping's answer may take; then the connection is given up.
     pub timeout: Duration,
+}
+
+impl Keepalive {
+    /// Time between pings, if there are any.
+    pub(super) fn ping_every(self) -> Option<Duration> {
+        Some(self.http2).filter(|every| !every.is_zero())
+    }
 }
 
 impl Default for Keepalive {

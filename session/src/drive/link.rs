@@ -159,9 +159,10 @@ async fn open(
 
 /// Pings the peer from time to time; returns when one stays without answer, and how long that was waited for.
 async fn unanswered(pings: Option<(h2::PingPong, Keepalive)>) -> Duration {
-    let Some((mut pings, keepalive)) = pings else { return std::future::pending().await };
+    let every = pings.as_ref().and_then(|(_, keepalive)| keepalive.ping_every());
+    let (Some((mut pings, keepalive)), Some(every)) = (pings, every) else { return std::future::pending().await };
     loop {
-        sleep(keepalive.http2).await;
+        sleep(every).await;
         match timeout(keepalive.timeout, pings.ping(h2::Ping::opaque())).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return std::future::pending().await, // the connection ends by itself
