@@ -34,3 +34,52 @@ impl Gather {
 
 /// Pieces of one send; a block of more leaves in several. The kernel takes 1024 at most.
 const PIECES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::super::super::block::{Block, Body};
+    use super::*;
+
+    /// What the kernel would send.
+    fn sent(header: *const libc::msghdr) -> Vec<u8> {
+        // SAFETY: the caller has just been given it by `Gather::name`, and neither gather nor block was touched since.
+        let header = unsafe { &*header };
+        assert!(header.msg_name.is_null() && header.msg_control.is_null());
+        let mut octets = Vec::new();
+        for at in 0..header.msg_iovlen {
+            // SAFETY: `at` is below the length of the vectors.
+            let vector = unsafe { *header.msg_iov.add(at) };
+            // SAFETY: a vector names octets of the block, which is alive.
+            octets.extend_from_slice(unsafe { std::slice::from_raw_parts(vector.iov_base.cast(), vector.iov_len) });
+        }
+        octets
+    }
+
+    #[test]
+    fn names_what_the_block_holds_however_often() {
+        let memory = Rc::new((0..=9).collect::<Vec<u8>>());
+        let bodies = vec![Body::new(1, memory.clone(), 2, 3), Body::new(2, memory, 7, 1)];
+        let block = Block::gathered(vec![100, 101, 102], bodies);
+        let mut gather = Gather::new();
+        for (from, expected) in [(0, &[100, 2, 3, 4, 101, 7, 102][..]), (2, &[3, 4, 101, 7, 102]), (6, &[102])] {
+            let (header, octets) = gather.name(block.pieces(from));
+            assert_eq!((sent(header).as_slice(), octets), (expected, expected.len()));
+            let moved = gather; // as the row that keeps it moves
+            assert_eq!(sent(header), expected);
+            gather = moved;
+        }
+    }
+
+    #[test]
+    fn names_no_more_pieces_than_one_send_takes() {
+        let memory = Rc::new(vec![7; 2 * PIECES_MAX]);
+        let bodies = (0..PIECES_MAX + 3).map(|from| Body::new(0, memory.clone(), from, 1)).collect();
+        let block = Block::gathered(Vec::new(), bodies);
+        let mut gather = Gather::new();
+        let (header, octets) = gather.name(block.pieces(0));
+        assert_eq!((sent(header).len(), octets), (PIECES_MAX, PIECES_MAX));
+        assert_eq!(gather.name(block.pieces(octets)).1, 3);
+    }
+}
