@@ -47,10 +47,10 @@ mod tests {
         // SAFETY: the caller has just been given it by `Gather::name`, and neither gather nor block was touched since.
         let header = unsafe { &*header };
         assert!(header.msg_name.is_null() && header.msg_control.is_null());
+        // SAFETY: so many vectors lie there.
+        let vectors = unsafe { std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen) };
         let mut octets = Vec::new();
-        for at in 0..header.msg_iovlen {
-            // SAFETY: `at` is below the length of the vectors.
-            let vector = unsafe { *header.msg_iov.add(at) };
+        for vector in vectors {
             // SAFETY: a vector names octets of the block, which is alive.
             octets.extend_from_slice(unsafe { std::slice::from_raw_parts(vector.iov_base.cast(), vector.iov_len) });
         }
