@@ -33,7 +33,7 @@ const STAGES: &[Stage] = &[
     Stage::new("doc", 15, Step::Check(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     Stage::new("loom", 15, Step::Own(loom)),
     Stage::new("simulator", 15, Step::Own(|run| simulator(run, 2_000))),
-    Stage::new("sessions", 15, Step::Own(|run| sessions(run, 400))),
+    Stage::new("sessions", 15, Step::Own(|run| sessions(run, 1_000))),
     Stage::new("conformance", 15, Step::Own(conformance::stage)),
     Stage::new("interop", 25, Step::Own(interop::stage)),
     Stage::new("interop-session", 20, Step::Own(interop::session)),
@@ -69,7 +69,7 @@ fn simulator(run: &Run<'_>, seeds: u32) -> Result<Tally> {
 fn sessions(run: &Run<'_>, seeds: u32) -> Result<Tally> {
     let mut command = run.workspace.cargo();
     command.args(["test", "--profile", "fast", "-p", "slimline-session"]);
-    command.args(["--test", "pair", "--test", "group", "--test", "membership", "--", "by_seed"]);
+    command.args(["--test", "pair", "--test", "group", "--test", "membership", "--test", "store", "--", "by_seed"]);
     command.env("SEEDS", seeds.to_string());
     run.tests(&mut command)
 }
