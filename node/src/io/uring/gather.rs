@@ -4,18 +4,19 @@ use std::mem::MaybeUninit;
 
 use super::super::block::Pieces;
 
-/// A message header and its vectors; boxed, so that moving the row that keeps it does not move them.
+/// A message header and its vectors, on the heap, so that moving the row that keeps them does not move them.
 pub(super) struct Gather {
-    header: libc::msghdr,
+    /// One. Not a box: a box that moves takes back what was given out into it, and the kernel has a pointer.
+    header: Vec<libc::msghdr>,
     vectors: Vec<libc::iovec>,
 }
 
 impl Gather {
-    pub(super) fn new() -> Box<Self> {
+    pub(super) fn new() -> Self {
         // SAFETY: a message header of zeroes is a valid value: null pointers and zero counts, "no name, no control, no
         // vectors".
         let header = unsafe { MaybeUninit::zeroed().assume_init() };
-        Box::new(Self { header, vectors: Vec::with_capacity(PIECES_MAX) })
+        Self { header: vec![header], vectors: Vec::with_capacity(PIECES_MAX) }
     }
 
     /// Names the first [`PIECES_MAX`] pieces; what the kernel is to be given, and how many octets that is.
@@ -26,9 +27,11 @@ impl Gather {
             octets += piece.len();
             self.vectors.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
         }
-        self.header.msg_iov = self.vectors.as_mut_ptr();
-        self.header.msg_iovlen = self.vectors.len();
-        (&raw const self.header, octets)
+        for header in &mut self.header {
+            header.msg_iov = self.vectors.as_mut_ptr();
+            header.msg_iovlen = self.vectors.len();
+        }
+        (self.header.as_ptr(), octets)
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Uring {
     unwanted: Vec<Lease>,
     /// Lists of pieces, for reuse.
     #[expect(clippy::vec_box, reason = "the kernel reads where they are: they stay there while their owners move")]
-    gathers: Vec<Box<Gather>>,
+    gathers: Vec<Gather>,
     /// Taken out while it is gone through.
     batch: Option<Box<Batch>>,
     counters: IoCounters,
@@ -95,7 +95,7 @@ struct Sending {
     block: Block,
     asked: usize,
     /// The pieces, when there are several.
-    gather: Option<Box<Gather>>,
+    gather: Option<Gather>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
