@@ -23,7 +23,7 @@ fn host(listener: TcpListener) -> thread::JoinHandle<Vec<Vec<u8>>> {
                 let mut guest = listener.accept().unwrap().0;
                 guest.write_all(&[number]).unwrap();
                 let mut said = Vec::new();
-                let _ = guest.read_to_end(&mut said); // a reset comes after what was said
+                let _ = guest.read_to_end(&mut said); // a reset ends it as well
                 said
             })
             .collect()
@@ -68,7 +68,11 @@ fn last_words_arrive_and_the_slot_is_free_at_once() {
             assert!(start.elapsed() < Duration::from_secs(10), "{engine:?}: somebody has not left");
             door.wait(Duration::from_millis(5), &mut |slot, _| panic!("{engine:?}: {slot} has left")).unwrap();
         }
-        assert_eq!(host.join().unwrap(), wanted, "{engine:?}");
+        for (number, (said, wanted)) in host.join().unwrap().iter().zip(&wanted).enumerate() {
+            // Whoever leaves with the greeting unread resets the connection, and with it what was still under way.
+            let is_whole = if number % 2 == 0 { said == wanted } else { wanted.starts_with(said) };
+            assert!(is_whole, "{engine:?}: {number} said {said:?}");
+        }
     }
 }
 

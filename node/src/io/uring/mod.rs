@@ -49,7 +49,6 @@ pub struct Uring {
     /// Leases of closing sockets on their way back.
     unwanted: Vec<Lease>,
     /// Lists of pieces, for reuse.
-    #[expect(clippy::vec_box, reason = "the kernel reads where they are: they stay there while their owners move")]
     gathers: Vec<Gather>,
     /// Taken out while it is gone through.
     batch: Option<Box<Batch>>,
