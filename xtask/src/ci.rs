@@ -6,7 +6,7 @@ use crate::fuzz;
 use crate::interop;
 use crate::memory;
 use crate::run::{self, Ended};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use crate::tidy;
 use crate::tools::Missing;
 use crate::workspace::Workspace;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use std::env;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -174,7 +174,7 @@ impl Stage {
             }
         };
         if tally.failed > 0 {
-            show_tail(&log);
+            show_failure(&log);
         }
         Done { name: self.name, tally, took }
     }
@@ -257,16 +257,27 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Prints the end of a failed stage's log.
-fn show_tail(log: &Path) {
+/// Prints what a failed stage's log says of the tests that failed, or its end where it names none.
+fn show_failure(log: &Path) {
     let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    let skipped = lines.len().saturating_sub(TAIL_LINES);
-    println!("---- the last lines of {}", PathBuf::from(log).display());
-    for line in &lines[skipped..] {
-        println!("     {line}");
+    let failures = tally::failures_of_cargo_test(&text);
+    if failures.is_empty() {
+        let lines: Vec<_> = text.lines().collect();
+        let skipped = lines.len().saturating_sub(TAIL_LINES);
+        println!("---- the last lines of {}", log.display());
+        print_lines(&lines[skipped..]);
+    } else {
+        println!("---- the failures in {}", log.display());
+        print_lines(&failures[..failures.len().min(FAILURE_LINES)]);
     }
     println!("----");
 }
 
+fn print_lines(lines: &[&str]) {
+    for line in lines {
+        println!("     {line}");
+    }
+}
+
 const TAIL_LINES: usize = 60;
+const FAILURE_LINES: usize = 200;

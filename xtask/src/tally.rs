@@ -42,6 +42,22 @@ impl Tally {
     }
 }
 
+/// What a `cargo test` log says about the tests that failed: of each program the part from its first `failures:`, where the
+/// captured output stands, to its `test result:`.
+pub(crate) fn failures_of_cargo_test(log: &str) -> Vec<&str> {
+    let mut is_failure = false;
+    let mut said = Vec::new();
+    for line in log.lines() {
+        let ends = line.trim_start().starts_with("test result: ");
+        is_failure |= line == "failures:";
+        if is_failure {
+            said.push(line);
+        }
+        is_failure &= !ends;
+    }
+    said
+}
+
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
@@ -63,6 +79,32 @@ SKIPPED over_tls: the node says: not yet
 test result: FAILED. 5 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s
 ";
         assert_eq!(Tally::of_cargo_test(log), Tally { passed: 6, failed: 4, skipped: 2 });
+    }
+
+    #[test]
+    fn failures_are_found_wherever_they_stand() {
+        let log = "\
+running 2 tests
+test one ... ok
+test two ... FAILED
+
+failures:
+
+---- two stdout ----
+thread 'two' panicked at src/lib.rs:7:5: no
+
+failures:
+    two
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+
+     Running tests/fine.rs
+test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+        let said = failures_of_cargo_test(log);
+        assert_eq!((said.first(), said.len()), (Some(&"failures:"), 9));
+        assert!(said[8].starts_with("test result: FAILED."));
+        assert!(failures_of_cargo_test("test result: ok. 3 passed; 0 failed").is_empty());
     }
 
     #[test]
