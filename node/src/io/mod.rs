@@ -59,7 +59,8 @@ pub enum Ended {
     Eof,
     /// Every receive buffer is lent out; put leases back, then call [`Io::receive`] again.
     NoBuffers,
-    /// [`Io::pause`] took effect.
+    /// [`Io::pause`] took effect. Whoever called [`Io::receive`] after it, before hearing this, is receiving again: the last
+    /// call counts.
     Cancelled,
     /// The socket failed.
     Error(io::Error),

@@ -233,7 +233,7 @@ impl<I: Io> Echo<I> {
                 let peer = self.peers.get_mut(&key.slot).expect("a living peer");
                 match why {
                     Ended::NoBuffers => self.starved.push_back(key),
-                    Ended::Cancelled => assert!(peer.paused),
+                    Ended::Cancelled => {} // a send that completed just before may have resumed it: the last call counts
                     Ended::Eof | Ended::Error(_) => peer.eof = true,
                 }
                 self.maybe_resume(key);
