@@ -71,6 +71,8 @@ struct Churn<'a> {
     visitors: Vec<Visitor>,
     next_index: u32,
     greeter: (Name, [String; 3]),
+    /// Newcomers who were ready before the greeter was.
+    ungreeted: Vec<u32>,
     found: Churned,
     measuring: bool,
 }
@@ -129,6 +131,7 @@ fn run_thread(plan: &Plan, names: Names) -> Result<Churned> {
         visitors: Vec::new(),
         next_index: 0,
         greeter: (name, text),
+        ungreeted: Vec::new(),
         found: Churned::default(),
         measuring: false,
     };
@@ -221,7 +224,12 @@ impl Churn<'_> {
 
     fn act(&mut self, act: Act) -> Result<()> {
         match act {
-            Act::Ready(GREETER) => self.visitors[GREETER as usize].step = Step::Greeting,
+            Act::Ready(GREETER) => {
+                self.visitors[GREETER as usize].step = Step::Greeting;
+                for index in std::mem::take(&mut self.ungreeted) {
+                    self.greet(index)?;
+                }
+            }
             Act::Ready(slot) => {
                 let visitor = &mut self.visitors[slot as usize];
                 let text = self.names.text(visitor.index);
@@ -238,7 +246,11 @@ impl Churn<'_> {
                 if self.measuring {
                     self.found.subscribed.record(waited.as_nanos() as u64);
                 }
-                self.greet(index)?;
+                if self.visitors[GREETER as usize].step == Step::Greeting {
+                    self.greet(index)?;
+                } else {
+                    self.ungreeted.push(index);
+                }
             }
             Act::Greeted(slot, stamp) => {
                 let visitor = &mut self.visitors[slot as usize];

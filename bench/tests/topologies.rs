@@ -2,6 +2,11 @@
 
 mod kit;
 
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
 use kit::{Node, run, slimload};
 
 #[test]
@@ -54,6 +59,40 @@ fn dialogues_and_churn_over_glommio() {
         assert_eq!(ran.code, Some(0), "{command}: {ran:?}");
         assert!(ran.measurement()["latency"]["count"].as_u64().unwrap() > 0, "{command}");
     }
+}
+
+/// Newcomers may be ready before the one who greets them.
+#[test]
+fn a_greeter_who_comes_late_greets_everybody() {
+    let node = Node::start();
+    let late = first_delayed(node.address, Duration::from_millis(300));
+    let ran = run(slimload(&format!("churn --pubs 4 --node {late} --duration 0.8 --warmup 0 --json -")));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.measurement()["latency"]["count"].as_u64().unwrap() > 4, "{ran:?}");
+}
+
+/// An address that leads to `target`; the first who connects is let through later.
+fn first_delayed(target: SocketAddr, delay: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, guest) in listener.incoming().enumerate() {
+            let guest = guest.unwrap();
+            thread::spawn(move || {
+                thread::sleep(if number == 0 { delay } else { Duration::ZERO });
+                let node = TcpStream::connect(target).unwrap();
+                let (from, to) = (guest.try_clone().unwrap(), node.try_clone().unwrap());
+                thread::spawn(move || pass(from, to));
+                pass(node, guest);
+            });
+        }
+    });
+    address
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    let _ = io::copy(&mut from, &mut to); // whoever leaves may reset
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 #[test]
