@@ -10,6 +10,10 @@ pub(crate) const DELTAS_PER_TURN: usize = 2048;
 /// Messages a shard takes from the other shards in one turn.
 pub(crate) const MESH_PER_TURN: usize = 256;
 
+/// Octets on their way to one shard from all the others, about: by so much a reader's queue may still grow after it has become
+/// congested. No more than the default hard cap leaves above `high`; a single message larger than its pair's share passes.
+pub(crate) const MESH_OCTETS_MAX: usize = 7 * 1024 * 1024;
+
 /// Outputs one publish makes in one turn; a larger fan-out goes on in the next.
 pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 

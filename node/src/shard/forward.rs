@@ -127,7 +127,9 @@ impl Core {
             }
             if hop.shard == self.index {
                 self.enqueue(hop.slot, hop.generation, &outgoing, now);
-            } else if !self.mesh.send_one(from, filter, hop, false, &outgoing) {
+            } else if self.mesh.must_wait(usize::from(hop.shard), message.len())
+                || !self.mesh.send_one(from, filter, hop, false, &outgoing)
+            {
                 return Flow::Park(Wait::Shard(hop.shard), FanoutCursor::default(), true);
             } else {
                 self.counters.mesh_out += 1;
@@ -175,8 +177,8 @@ impl Core {
             return Flow::Next;
         }
         shards.remove(self.index);
-        if let Some(shard) = shards.iter().find(|&shard| self.mesh.is_full(usize::from(shard), outgoing.message.len()))
-        {
+        let octets = outgoing.message.len();
+        if let Some(shard) = shards.iter().find(|&shard| self.mesh.must_wait(usize::from(shard), octets)) {
             return Flow::Park(Wait::Shard(shard), start, true);
         }
         for shard in shards.iter() {

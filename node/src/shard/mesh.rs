@@ -6,12 +6,13 @@
 use super::core::Core;
 use super::forward::Outgoing;
 use crate::conn::connection::Wait;
-use crate::limits::{MESH_PER_TURN, OUTPUTS_PER_TURN};
+use crate::limits::{MESH_OCTETS_MAX, MESH_PER_TURN, OUTPUTS_PER_TURN};
 use crate::mesh::{Class, Consumer, Doorbell, Producer, RingOptions, ring};
+use crossbeam::utils::CachePadded;
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{Header, KnownNames, read_header_again};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Octets of a plan.
@@ -20,8 +21,8 @@ const PLAN_OCTETS: usize = 24;
 /// A message up to this length lies in the ring; a longer one is a body beside it.
 const INLINE_OCTETS_MAX: usize = 32 * 1024;
 
-/// Octets of long messages on the way between two shards at one time; one message may always go.
-const BODY_OCTETS_MAX: usize = 1024 * 1024;
+/// How small and how large a ring may be, whatever its share of [`MESH_OCTETS_MAX`].
+const RING_OCTETS: std::ops::RangeInclusive<usize> = 128 * 1024..=1024 * 1024;
 
 /// What travels with a record that is too long for the ring: counted in while it is on its way.
 struct Body {
@@ -99,6 +100,12 @@ pub(crate) struct MeshPort {
     to: Vec<Option<Producer<Body>>>,
     /// Octets of bodies on their way to shard s.
     bodies: Vec<Arc<AtomicUsize>>,
+    /// Octets of bodies between two shards at one time; one message may always go.
+    body_octets_max: usize,
+    /// How often a connection of shard s has become congested.
+    congestions: Arc<[CachePadded<AtomicU64>]>,
+    /// How many of those we have been told of.
+    heard: Vec<u64>,
     /// From each other shard, and the names of what came from there last.
     from: Vec<(Consumer<Body>, KnownNames)>,
     /// Congestion news that found a ring full even in its reserve.
@@ -107,14 +114,16 @@ pub(crate) struct MeshPort {
 
 /// The rings of a node with so many shards, one port each.
 pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
-    let mut ports: Vec<MeshPort> = (0..shards).map(|_| MeshPort::new(shards)).collect();
+    let congestions: Arc<[_]> = (0..shards).map(|_| CachePadded::default()).collect();
+    let options = ring_options(shards);
+    let mut ports: Vec<MeshPort> = (0..shards).map(|_| MeshPort::new(&congestions, options.octets)).collect();
     for from in 0..shards {
         for to in 0..shards {
             if from == to {
                 ports[from].to.push(None);
                 continue;
             }
-            let (producer, consumer) = ring(RingOptions::default());
+            let (producer, consumer) = ring(options);
             ports[from].to.push(Some(producer));
             ports[to].from.push((consumer, KnownNames::default()));
         }
@@ -122,27 +131,47 @@ pub(crate) fn mesh(shards: usize) -> Vec<MeshPort> {
     ports
 }
 
-impl MeshPort {
-    fn new(shards: usize) -> Self {
-        let bodies = (0..shards).map(|_| Arc::default()).collect();
-        Self { to: Vec::new(), bodies, from: Vec::new(), unsaid: Vec::new() }
-    }
+/// A ring's share of what may be on its way to one shard: half of it in the ring, half beside it.
+fn ring_options(shards: usize) -> RingOptions {
+    let share = MESH_OCTETS_MAX / 2 / shards.saturating_sub(1).max(1);
+    let octets = (1 << share.ilog2()).clamp(*RING_OCTETS.start(), *RING_OCTETS.end());
+    RingOptions { octets, record_octets_max: PLAN_OCTETS + INLINE_OCTETS_MAX, ..RingOptions::default() }
+}
 
-    /// Whether a message of so many octets has to wait before it can go to `shard`.
-    pub(crate) fn is_full(&mut self, shard: usize, octets: usize) -> bool {
-        let Some(producer) = &mut self.to[shard] else { return false };
-        if octets <= INLINE_OCTETS_MAX {
-            !producer.has_room(Class::Data, PLAN_OCTETS + octets)
-        } else {
-            let on_the_way = self.bodies[shard].load(Ordering::Relaxed);
-            (on_the_way > 0 && on_the_way + octets > BODY_OCTETS_MAX)
-                || !producer.has_room(Class::Data, PLAN_OCTETS)
-                || !producer.has_room_for_body()
+impl MeshPort {
+    fn new(congestions: &Arc<[CachePadded<AtomicU64>]>, body_octets_max: usize) -> Self {
+        let shards = congestions.len();
+        Self {
+            to: Vec::new(),
+            bodies: (0..shards).map(|_| Arc::default()).collect(),
+            body_octets_max,
+            congestions: Arc::clone(congestions),
+            heard: vec![0; shards],
+            from: Vec::new(),
+            unsaid: Vec::new(),
         }
     }
 
+    /// Whether a message of so many octets has to wait before it can go to `shard`: for room, or for news of a congestion
+    /// there that are under way. Without the latter a shard that reads on while it is congested would be sent to until its
+    /// turn ends and the news leave.
+    pub(crate) fn must_wait(&mut self, shard: usize, octets: usize) -> bool {
+        self.congestions[shard].load(Ordering::Acquire) != self.heard[shard] || !self.has_room(shard, octets)
+    }
+
+    fn has_room(&mut self, shard: usize, octets: usize) -> bool {
+        let Some(producer) = &mut self.to[shard] else { return true };
+        if octets <= INLINE_OCTETS_MAX {
+            return producer.has_room(Class::Data, PLAN_OCTETS + octets);
+        }
+        let on_the_way = self.bodies[shard].load(Ordering::Relaxed);
+        (on_the_way == 0 || on_the_way + octets <= self.body_octets_max)
+            && producer.has_room(Class::Data, PLAN_OCTETS)
+            && producer.has_room_for_body()
+    }
+
     /// Sends a message to one connection of another shard, which chooses anew if that one has gone, unless this is such a
-    /// choice (`again`); false when the way there is full.
+    /// choice (`again`); false when there is no room. Whether it [must wait](Self::must_wait) the caller has asked.
     pub(crate) fn send_one(
         &mut self,
         from: ConnId,
@@ -155,7 +184,7 @@ impl MeshPort {
         self.send(usize::from(hop.shard), plan, outgoing.message)
     }
 
-    /// Sends a message for every connection of `shard` that asked for its name; false when the way there is full.
+    /// Sends a message for every connection of `shard` that asked for its name; false when there is no room.
     pub(crate) fn send_all(
         &mut self,
         from: ConnId,
@@ -167,7 +196,7 @@ impl MeshPort {
     }
 
     fn send(&mut self, shard: usize, plan: Plan, message: &[u8]) -> bool {
-        if self.is_full(shard, message.len()) {
+        if !self.has_room(shard, message.len()) {
             return false;
         }
         let Some(producer) = &mut self.to[shard] else { return false };
@@ -185,6 +214,9 @@ impl MeshPort {
 
     /// Tells every other shard whether a connection of ours is congested.
     pub(crate) fn tell_congested(&mut self, conn: ConnId, congested: bool) {
+        if congested {
+            self.congestions[usize::from(conn.shard)].fetch_add(1, Ordering::Release);
+        }
         for shard in 0..self.to.len() {
             self.unsaid.push((shard, Plan::Congested { conn, congested }));
         }
@@ -264,6 +296,7 @@ impl Core {
                     }
                     Plan::All { from, filter, ttl } => self.deliver_all(from, filter, message, names, ttl, now),
                     Plan::Congested { conn, congested: true } => {
+                        self.mesh.heard[usize::from(conn.shard)] += 1;
                         self.congested_elsewhere.insert(conn);
                     }
                     Plan::Congested { conn, congested: false } => {
@@ -340,7 +373,7 @@ impl Core {
             let Some(parked) = &connection.parked else { continue };
             let over = match parked.wait {
                 Wait::Target(target) => !self.congested_elsewhere.contains(&target),
-                Wait::Shard(shard) => !self.mesh.is_full(usize::from(shard), parked.message.len()),
+                Wait::Shard(shard) => !self.mesh.must_wait(usize::from(shard), parked.message.len()),
                 Wait::Control => !self.requests.is_full(),
                 Wait::Settle | Wait::Requests | Wait::Turn => true,
             };
@@ -356,6 +389,29 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_sent_while_news_of_a_congestion_are_under_way() {
+        let mut ports = mesh(2);
+        let conn = ConnId { shard: 1, slot: 3, generation: 1 };
+        assert!(!ports[0].must_wait(1, 100));
+        ports[1].tell_congested(conn, true); // not published yet: the turn goes on
+        assert!(ports[0].must_wait(1, 100) && ports[0].has_room(1, 100));
+        ports[0].heard[1] += 1; // as `take_from_mesh` does for each
+        assert!(!ports[0].must_wait(1, 100));
+        ports[1].tell_congested(conn, false);
+        assert!(!ports[0].must_wait(1, 100));
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_one_shard_is_bounded_however_many_send() {
+        for shards in 2..=27 {
+            let each = 2 * ring_options(shards).octets;
+            assert!(each * (shards - 1) <= MESH_OCTETS_MAX, "{shards} shards, {each} octets each");
+            let _ = ring::<Body>(ring_options(shards)); // a size that it takes
+        }
+        assert_eq!(ring_options(256).octets, *RING_OCTETS.start());
+    }
 
     #[test]
     fn a_plan_survives_its_octets() {
