@@ -236,6 +236,11 @@ pub enum SessionError {
         /// Its reason.
         why: String,
     },
+    /// The task behind the application is gone, and with it the connection.
+    #[error(
+        "the application ended with the tokio runtime it was connected on: connect on one that lives as long as the application"
+    )]
+    RuntimeGone,
     /// The connection took no message for long: it is lost, or the node does not keep up. Nothing was published.
     #[error("nothing left for the node within {waited:?}: the connection is {}; the message was not published, try again later", if *connected { "full" } else { "lost" })]
     NotTaken {

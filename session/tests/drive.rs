@@ -299,21 +299,33 @@ async fn back_from_a_store() {
     std::fs::remove_file(path).unwrap();
 }
 
-/// A path to the node that swallows everything while `stuck`.
-async fn path_to(node: std::net::SocketAddr) -> (std::net::SocketAddr, tokio::sync::watch::Sender<bool>) {
+/// What a path does with octets.
+#[derive(Clone, Copy, PartialEq)]
+enum Path {
+    Open,
+    /// Swallows everything.
+    Silent,
+    /// Takes nothing from the application.
+    Deaf,
+}
+
+/// A path to the node.
+async fn path_to(node: std::net::SocketAddr) -> (std::net::SocketAddr, tokio::sync::watch::Sender<Path>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stuck, seen) = tokio::sync::watch::channel(false);
+    let (path, seen) = tokio::sync::watch::channel(Path::Open);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let Ok(far) = tokio::net::TcpStream::connect(node).await else { continue };
             let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
-            let (there, back) = (seen.clone(), seen.clone());
+            let (mut there, back) = (seen.clone(), seen.clone());
             tokio::spawn(async move {
                 let mut octets = [0; 4096];
-                while let Ok(n @ 1..) = near_in.read(&mut octets).await {
-                    if !*there.borrow() && far_out.write_all(&octets[..n]).await.is_err() {
+                loop {
+                    let _ = there.wait_for(|path| *path != Path::Deaf).await;
+                    let Ok(n @ 1..) = near_in.read(&mut octets).await else { return };
+                    if *there.borrow() != Path::Silent && far_out.write_all(&octets[..n]).await.is_err() {
                         return;
                     }
                 }
@@ -321,14 +333,14 @@ async fn path_to(node: std::net::SocketAddr) -> (std::net::SocketAddr, tokio::sy
             tokio::spawn(async move {
                 let mut octets = [0; 4096];
                 while let Ok(n @ 1..) = far_in.read(&mut octets).await {
-                    if !*back.borrow() && near_out.write_all(&octets[..n]).await.is_err() {
+                    if *back.borrow() != Path::Silent && near_out.write_all(&octets[..n]).await.is_err() {
                         return;
                     }
                 }
             });
         }
     });
-    (address, stuck)
+    (address, path)
 }
 
 async fn connected(app: &App, wanted: bool) -> bool {
@@ -352,6 +364,29 @@ async fn a_silent_websocket_is_noticed() {
     noticed("ws", TestNode::start_web("127.0.0.1:0", None).await).await;
 }
 
+/// A WebSocket that takes no more octets, with more to be written than it holds: the ping is stuck behind them.
+#[tokio::test]
+async fn a_stuck_websocket_is_noticed() {
+    let node = TestNode::start_web("127.0.0.1:0", None).await;
+    let (path, deaf) = path_to(node.address).await;
+    let mut config = ConnectConfig::new(&format!("ws://{path}"));
+    let (http2, timeout) = (Duration::from_millis(300), Duration::from_millis(300));
+    config.keepalive = Some(Keepalive { http2, timeout, ..Keepalive::default() });
+    let alice = App::with_secret("acme/ns/alice", SECRET).unwrap().connect(config).await.unwrap();
+    let patient = ConnectConfig::new(&format!("ws://{}", node.address));
+    let bob = App::with_secret("acme/ns/bob", SECRET).unwrap().connect(patient).await.unwrap();
+    let unreliable = SessionConfig::point_to_point().unreliable();
+    let ours = alice.create_session(unreliable, &"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let _theirs = bob.listen().await.unwrap();
+    deaf.send(Path::Deaf).unwrap();
+    for _ in 0..16 {
+        ours.publish(vec![7; 1 << 20]).await.unwrap();
+    }
+    assert!(connected(&alice, false).await);
+    deaf.send(Path::Open).unwrap();
+    assert!(connected(&alice, true).await);
+}
+
 async fn noticed(scheme: &str, node: TestNode) {
     let (path, stuck) = path_to(node.address).await;
     let entry = format!(
@@ -367,10 +402,10 @@ async fn noticed(scheme: &str, node: TestNode) {
     let (alice, bob) = (connect("acme/ns/alice", config).await, connect("acme/ns/bob", patient).await);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(alice.is_connected(), "answered pings change nothing");
-    stuck.send(true).unwrap();
+    stuck.send(Path::Silent).unwrap();
     assert!(connected(&alice, false).await);
     assert!(bob.is_connected(), "without a time between pings nobody asks");
-    stuck.send(false).unwrap();
+    stuck.send(Path::Open).unwrap();
     assert!(connected(&alice, true).await);
 }
 
@@ -469,6 +504,107 @@ async fn killed_while_publishing() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// An application that is shut down while messages are on their way: what it published is delivered and confirmed, peers hear
+/// at once that it went.
+#[tokio::test]
+async fn a_shut_down_says_goodbye() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let (alice, bob, ours, theirs) = pair(&node).await;
+    let group = alice.create_session(SessionConfig::group(), &"acme/ns/chan".parse().unwrap()).await.unwrap();
+    group.invite(&"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let member = bob.listen().await.unwrap();
+    let mut publications = Vec::new();
+    for n in 0..200_u32 {
+        publications.push(ours.publish(n.to_be_bytes().to_vec()).await.unwrap());
+    }
+    let started = Instant::now();
+    alice.shut_down().await;
+    for publication in publications {
+        assert!(publication.delivered().await.unwrap().is_complete());
+    }
+    for session in [&theirs, &member] {
+        assert_eq!(tokio::time::timeout(PATIENCE, session.closed()).await.unwrap(), SessionError::Closed);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "sooner than heartbeats tell: {:?}", started.elapsed());
+    for n in 0..200_u32 {
+        assert_eq!(theirs.recv().await.unwrap().payload[..], n.to_be_bytes());
+    }
+    assert_eq!(ours.publish(vec![1]).await.err(), Some(SessionError::Closed));
+
+    // One that does not answer keeps nobody for long: its path swallows everything.
+    let (path, silent) = path_to(node.address).await;
+    let carol = App::with_secret("acme/ns/carol", SECRET).unwrap();
+    let carol = carol.connect(ConnectConfig::new(&format!("http://{path}"))).await.unwrap();
+    let called = bob.create_session(SessionConfig::point_to_point(), &"acme/ns/carol".parse().unwrap()).await.unwrap();
+    silent.send(Path::Silent).unwrap();
+    let started = Instant::now();
+    bob.shut_down().await;
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(8), "{waited:?}");
+    drop((carol, called));
+}
+
+/// A runtime that is dropped takes its application along: whoever holds it from elsewhere is told, and does not wait.
+#[test]
+fn a_runtime_that_is_gone() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (nodes, first, second) = (runtime(), runtime(), runtime());
+    let node = nodes.block_on(TestNode::start("127.0.0.1:0"));
+    let (alice, bob, ours, theirs) = first.block_on(pair(&node));
+    let publication = first.block_on(ours.publish(b"last".to_vec())).unwrap();
+    let waiting = second.spawn({
+        let ours = ours.clone();
+        async move { ours.recv().await }
+    });
+    drop(first);
+    second.block_on(async {
+        let gone = SessionError::RuntimeGone;
+        let in_time = tokio::time::timeout(PATIENCE, async {
+            assert_eq!(waiting.await.unwrap(), Err(ReceiveError::Session(gone.clone())));
+            assert!(matches!(publication.delivered().await, Ok(_) | Err(SessionError::RuntimeGone)));
+            assert_eq!(ours.publish(vec![1]).await.err(), Some(gone.clone()));
+            assert_eq!(theirs.close().await, Err(gone.clone()));
+            assert_eq!(alice.create_session(SessionConfig::group(), &bob.name()).await.err(), Some(gone.clone()));
+            let ended = alice.listen().await.err().unwrap();
+            assert!(ended.to_string().contains("connect on one that lives as long"), "{ended}");
+            assert!(!alice.is_connected());
+            alice.shut_down().await;
+        });
+        in_time.await.expect("nobody waits");
+    });
+}
+
+/// That a message was read is in the store a moment later, though nothing else happens.
+#[tokio::test]
+async fn what_was_read_stays_read() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let path = std::env::temp_dir().join(format!("slimline-drive-read-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let kept =
+        |path: &std::path::Path| App::with_secret("acme/ns/alice", SECRET).unwrap().store(path, StoreKey::new([3; 32]));
+    let bob = app(&node, "acme/ns/bob").await;
+    let config = ConnectConfig::new(&node.url());
+    // A life that ends without a last word.
+    let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let alice = life.spawn(kept(&path).unwrap().connect(config.clone())).await.unwrap().unwrap();
+    let theirs = bob.create_session(SessionConfig::point_to_point(), &"acme/ns/alice".parse().unwrap()).await.unwrap();
+    let ours = alice.listen().await.unwrap();
+    for said in ["one", "two"] {
+        assert!(theirs.publish(said.as_bytes().to_vec()).await.unwrap().delivered().await.unwrap().is_complete());
+    }
+    assert_eq!(text(&ours).await, "one");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    life.shutdown_background();
+    assert_eq!(ours.closed().await, SessionError::RuntimeGone);
+    drop((ours, alice));
+
+    let alice = kept(&path).unwrap().connect(config).await.unwrap();
+    let ours = alice.resumed().pop().unwrap();
+    assert_eq!(text(&ours).await, "two");
+    alice.shut_down().await;
+    std::fs::remove_file(path).unwrap();
+}
+
 /// A node that takes no more octets: publishes wait at the queue's bound, then say so; nothing that was refused is sent later.
 #[tokio::test]
 async fn a_stuck_node_pushes_back() {
@@ -481,7 +617,7 @@ async fn a_stuck_node_pushes_back() {
     let unreliable = SessionConfig::point_to_point().unreliable();
     let ours = alice.create_session(unreliable, &"acme/ns/bob".parse().unwrap()).await.unwrap();
     let theirs = bob.listen().await.unwrap();
-    stuck.send(true).unwrap();
+    stuck.send(Path::Silent).unwrap();
     let (mut published, mut slowest) = (0, Duration::ZERO);
     let why = loop {
         let started = Instant::now();

@@ -559,6 +559,12 @@ async fn transport_security() {
     let rows = [
         ("plain to TLS", to("http", &good, "127.0.0.1", &None), "Http", "With TLS the endpoint begins with https://"),
         ("ws to TLS", to("ws", &good, "127.0.0.1", &None), "Http", "wss://"),
+        (
+            "certificates over plain text",
+            to("http", &plain, "127.0.0.1", &ours),
+            "Tls",
+            "is not secured: write https://",
+        ),
         ("TLS to plain", to("https", &plain, "localhost", &ours), "Tls", "http://"),
         ("foreign", to("https", &good, "localhost", &foreign), "Tls", "tls.ca_source"),
         ("other name", to("https", &good, "127.0.0.1", &ours), "Tls", "server_name"),

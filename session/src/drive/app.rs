@@ -61,6 +61,21 @@ impl Slot {
             handles: 0,
         }
     }
+
+    /// Nothing comes any more, for whoever waits.
+    pub(super) fn end(&mut self, why: SessionError) {
+        let why = self.closed.get_or_insert(why).clone();
+        if let Some(sender) = self.established.take() {
+            let _ = sender.send(Err(why.clone()));
+        }
+        for (_, sender) in self.commands.drain() {
+            let _ = sender.send(Err(why.clone()));
+        }
+        for (_, (sender, _)) in self.publishes.drain() {
+            let _ = sender.send(Err(why.clone()));
+        }
+        self.changed.notify_waiters();
+    }
 }
 
 pub(super) struct State {
@@ -216,7 +231,9 @@ impl App {
             state.running().map_err(|_| state.end())?;
             let now = clock();
             let full = name.with_id(state.endpoint.name().id());
-            state.subscribing.entry(full).or_default().push(sender);
+            let waiting = state.subscribing.entry(full).or_default();
+            waiting.retain(|gone| !gone.is_closed());
+            waiting.push(sender);
             state.endpoint.subscribe(now, name);
         }
         self.shared().wake.notify_one();
@@ -321,10 +338,11 @@ impl App {
         SessionHandle::new(self.alive.clone(), id, changed.unwrap_or_default(), state)
     }
 
-    /// Ends everything, for all clones: what waits to be sent is sent, the node is told, then the connection goes. Sessions are
-    /// not closed at the peers ([`SessionHandle::close`] does that): with a store, they go on when the application is back.
+    /// Ends everything, for all clones: what waits to be sent is sent, the peers of open sessions are told, then the node, then
+    /// the connection goes. With a store peers are told nothing: sessions go on when the application is back.
     ///
-    /// Takes at most 8 s, and that only when the node takes nothing any more. Dropped in between, it goes on in the background.
+    /// Peers have 2 s to answer. Takes at most 8 s, and that only when the node takes nothing any more. Dropped in between, it
+    /// goes on in the background.
     pub async fn shut_down(self) {
         let shared = self.shared().clone();
         drop(self);

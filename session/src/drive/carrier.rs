@@ -54,6 +54,11 @@ impl Probes {
         self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The node has reason to send something from now on.
+    pub(super) fn expect_answer(&self) {
+        self.waiting_since().get_or_insert_with(Instant::now);
+    }
+
     /// Returns when a ping stayed without answer.
     async fn unanswered(&self) {
         loop {
@@ -214,9 +219,15 @@ impl Sender {
     /// Pings the node.
     pub(super) async fn ping(&mut self) -> Result<(), ConnectError> {
         let Self::Web { sink, alive: Some(probes) } = self else { return Ok(()) };
-        sink.send(Message::Ping(Bytes::new())).await.map_err(web_error)?;
-        probes.waiting_since().get_or_insert_with(Instant::now);
-        Ok(())
+        probes.expect_answer();
+        sink.send(Message::Ping(Bytes::new())).await.map_err(web_error)
+    }
+
+    pub(super) fn probes(&self) -> Option<Probes> {
+        match self {
+            Self::Grpc(_) => None,
+            Self::Web { alive, .. } => alive.clone(),
+        }
     }
 
     /// Ends the stream.

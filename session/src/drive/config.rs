@@ -165,10 +165,14 @@ impl ConnectConfig {
             let credentials = STANDARD.encode(format!("{user}:{password}"));
             config.headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
         }
+        let secured = ["https", "wss"].iter().any(|scheme| entry.endpoint.starts_with(scheme));
+        if !secured && entry.tls.certificate.is_some() {
+            tracing::warn!("`tls.source` is not used: `tls` is insecure");
+        }
         config.tls = TlsConfig {
             authorities_pem: entry.tls.authorities.as_ref().map(|ca| pem("ca_source", ca)).transpose()?,
             system_authorities: entry.tls.system_authorities,
-            client_pem: match &entry.tls.certificate {
+            client_pem: match entry.tls.certificate.as_ref().filter(|_| secured) {
                 Some((chain, key)) => Some((pem("source", chain)?, pem("source", key)?)),
                 None => None,
             },
@@ -268,6 +272,11 @@ metadata: { anything: [1, 2] }
             parse("{endpoint: 'wss://node:443', origin: 'https://front:8443/x', headers: {Host: a, b: c}}").unwrap();
         assert_eq!(web.tls.server_name.as_deref(), Some("front"));
         assert_eq!(web.headers, [("b".to_owned(), "c".to_owned())]);
+        // A certificate is for TLS; without it the file is not even read.
+        let source = "{type: file, cert: /nonexistent.pem, key: /nonexistent.key}";
+        let plain =
+            parse(&format!("{{endpoint: 'http://node:1', tls: {{insecure: true, source: {source}}}}}")).unwrap();
+        assert!(plain.tls.client_pem.is_none());
         // Unknown keys are let be, as everywhere in client entries.
         parse("{endpoint: 'https://node:443', max_recv_msg_size: 4}").unwrap();
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval_at, sleep, sleep_until, timeout};
+use tokio::time::{Interval, interval_at, sleep, sleep_until, timeout};
 
 use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State, clock};
+use super::carrier::Probes;
 use super::link::{self, Identity, Incoming, Outgoing};
 use super::{ConnectConfig, ConnectError};
 use crate::endpoint::{AppEvent, SessionId};
@@ -24,19 +25,62 @@ use crate::store::{Store, StoreError};
 const STEADY: Duration = Duration::from_secs(10);
 /// How long what waits may take to leave when the application is shut down.
 pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// How long peers may take to answer our goodbye then.
+const FAREWELL_WAIT: Duration = Duration::from_secs(2);
 /// How long the writing task, or the node's last word, may take when a connection ends.
 const ENDING_WAIT: Duration = Duration::from_secs(1);
+
+/// The task behind an application. However it ends, everybody who waits for it is told.
+struct Driver {
+    shared: Arc<Shared>,
+    why: SessionError,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let why = self.why.clone();
+        let mut state = self.shared.lock();
+        (state.stopped, state.connected) = (true, false);
+        state.ended = Some(why.clone());
+        state.subscribing.clear();
+        for slot in state.slots.values_mut() {
+            slot.end(why.clone());
+        }
+        drop(state);
+        self.shared.gone.notify_waiters();
+        self.shared.arrived.notify_waiters();
+        self.shared.drained.notify_waiters();
+    }
+}
 
 /// Keeps one application connected, until its last handle is gone.
 pub(super) async fn drive(
     shared: Arc<Shared>,
     config: ConnectConfig,
     identity: Identity,
-    mut connection: (Incoming, Outgoing),
+    connection: (Incoming, Outgoing),
     mut store: Option<Store>,
 ) {
+    // What holds until the end comes in order: a runtime that is dropped ends its tasks in the middle.
+    let mut driver = Driver { shared: shared.clone(), why: SessionError::RuntimeGone };
+    let why = serve(&shared, &config, &identity, connection, &mut store).await;
+    if let Err(error) = keep(&shared, &mut store).await {
+        tracing::error!(%error, "what changed last is not in the store");
+    }
+    drop(store);
+    driver.why = why;
+}
+
+/// Serves one connection after the other; returns why there is none any more.
+async fn serve(
+    shared: &Arc<Shared>,
+    config: &ConnectConfig,
+    identity: &Identity,
+    mut connection: (Incoming, Outgoing),
+    store: &mut Option<Store>,
+) -> SessionError {
     let mut attempts = 0;
-    let why = loop {
+    loop {
         let since = Instant::now();
         {
             let mut state = shared.lock();
@@ -45,7 +89,7 @@ pub(super) async fn drive(
             state.endpoint.connected(now);
         }
         let (incoming, outgoing) = connection;
-        let ended = run(&shared, incoming, outgoing, &mut store).await;
+        let ended = run(shared, incoming, outgoing, store).await;
         {
             let mut state = shared.lock();
             state.connected = false;
@@ -53,51 +97,26 @@ pub(super) async fn drive(
         }
         let why = match ended {
             Ok(why) => why,
-            Err(error) => break SessionError::Store(error),
+            Err(error) => return SessionError::Store(error),
         };
         if shared.lock().stopped {
-            break SessionError::Closed;
+            return SessionError::Closed;
         }
         shared.drained.notify_waiters();
         tracing::warn!(endpoint = config.endpoint, %why, "connection lost, connecting again");
         if since.elapsed() >= STEADY {
             attempts = 0;
         }
-        connection = match connect_again(&shared, &config, &identity, &mut store, &mut attempts, why).await {
+        connection = match connect_again(shared, config, identity, store, &mut attempts, why).await {
             Ok(Some(connection)) => connection,
-            Ok(None) => break SessionError::Closed,
+            Ok(None) => return SessionError::Closed,
             Err(error) => {
                 tracing::error!(%error, "given up");
-                break error;
+                return error;
             }
         };
         tracing::info!(endpoint = config.endpoint, "connected again");
-    };
-    if let Err(error) = keep(&shared, &mut store).await {
-        tracing::error!(%error, "what changed last is not in the store");
     }
-    drop(store);
-    let mut state = shared.lock();
-    state.stopped = true;
-    state.ended = Some(why.clone());
-    state.subscribing.clear();
-    for slot in state.slots.values_mut() {
-        slot.closed.get_or_insert(why.clone());
-        if let Some(sender) = slot.established.take() {
-            let _ = sender.send(Err(why.clone()));
-        }
-        for (_, sender) in slot.commands.drain() {
-            let _ = sender.send(Err(why.clone()));
-        }
-        for (_, (sender, _)) in slot.publishes.drain() {
-            let _ = sender.send(Err(why.clone()));
-        }
-        slot.changed.notify_waiters();
-    }
-    drop(state);
-    shared.gone.notify_waiters();
-    shared.arrived.notify_waiters();
-    shared.drained.notify_waiters();
 }
 
 /// Tries until there is a connection; `None` when nobody wants it any more.
@@ -179,16 +198,11 @@ async fn run(
     let mut writer = tokio::spawn(async move {
         let mut outgoing = outgoing;
         let mut pings = outgoing.ping_every().map(|every| interval_at(tokio::time::Instant::now() + every, every));
+        let probes = outgoing.probes();
         loop {
-            let due = async {
-                match &mut pings {
-                    Some(pings) => drop(pings.tick().await),
-                    None => std::future::pending().await,
-                }
-            };
             let batch = tokio::select! {
                 batch = batches.recv() => batch,
-                () = due => {
+                () = tick(&mut pings) => {
                     outgoing.ping().await?;
                     continue;
                 }
@@ -198,12 +212,20 @@ async fn run(
             for message in batch {
                 outgoing.write(message, &mut octets);
             }
-            outgoing.send(Bytes::from(octets)).await?;
+            let sending = outgoing.send(Bytes::from(octets));
+            tokio::pin!(sending);
+            loop {
+                tokio::select! {
+                    sent = &mut sending => break sent?,
+                    // No ping gets past what is stuck here, and whoever takes nothing answers none.
+                    () = tick(&mut pings) => probes.iter().for_each(Probes::expect_answer),
+                }
+            }
         }
         outgoing.finish().await;
         Ok::<(), ConnectError>(())
     });
-    let mut flush_by = None;
+    let mut stopping: Option<Stopping> = None;
     let why = loop {
         let mut due = tend(shared);
         keep(shared, store).await?;
@@ -211,13 +233,16 @@ async fn run(
             let state = shared.lock();
             (state.endpoint.has_transmit(), state.stopped)
         };
-        if stopped {
-            // What waits may leave, but a node that takes nothing does not keep us.
-            let by = *flush_by.get_or_insert_with(|| Instant::now() + FLUSH_WAIT);
-            if !waiting || Instant::now() >= by {
-                break ConnectError::ShutDown;
+        match &stopping {
+            None if stopped => {
+                stopping = Some(Stopping::begin(shared, store.is_none()));
+                continue;
             }
-            due = due.min(by);
+            None => {}
+            Some(stopping) => match stopping.until(shared, waiting) {
+                None => break ConnectError::ShutDown,
+                Some(until) => due = due.min(until),
+            },
         }
         tokio::select! {
             permit = sender.reserve(), if waiting => match permit {
@@ -241,12 +266,57 @@ async fn run(
         }
     };
     drop(sender);
-    if !writer.is_finished() && timeout(ENDING_WAIT, &mut writer).await.is_err() {
+    // What the writer took already may be as large as what waited.
+    let left = stopping.map_or(Duration::ZERO, |stopping| stopping.flush_by.saturating_duration_since(Instant::now()));
+    if !writer.is_finished() && timeout(left.max(ENDING_WAIT), &mut writer).await.is_err() {
         writer.abort();
     } else if why == ConnectError::ShutDown {
         incoming.goodbye().await;
     }
     Ok(why)
+}
+
+/// When the next ping is due; never, if there are none.
+async fn tick(pings: &mut Option<Interval>) {
+    match pings {
+        Some(pings) => drop(pings.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// An application that is shut down: what waits may leave, but neither a node that takes nothing nor a peer that does not
+/// answer keeps us.
+struct Stopping {
+    flush_by: Instant,
+    farewell_by: Instant,
+    /// Sessions whose peers were told that we go.
+    closing: Vec<SessionId>,
+}
+
+impl Stopping {
+    /// Sessions that nobody can go on with are closed, so that peers need not find out.
+    fn begin(shared: &Shared, close: bool) -> Self {
+        let now = clock();
+        let mut closing = Vec::new();
+        if close {
+            let mut state = shared.lock();
+            closing.extend(state.endpoint.sessions());
+            for id in &closing {
+                // One that is closing, or closed, already stays as it is.
+                let _ = state.endpoint.with_session(now, *id, |session| session.close(now));
+            }
+        }
+        Self { flush_by: now.instant + FLUSH_WAIT, farewell_by: now.instant + FAREWELL_WAIT, closing }
+    }
+
+    /// How long to go on at most, if there is something to go on for.
+    fn until(&self, shared: &Shared, waiting: bool) -> Option<Instant> {
+        let mut state = shared.lock();
+        let mut open = |id: &SessionId| state.endpoint.session(*id).is_some_and(|session| !session.is_closed());
+        let closing = self.closing.iter().any(&mut open).then_some(self.farewell_by);
+        let until = waiting.then_some(self.flush_by).max(closing)?;
+        (Instant::now() < until).then_some(until)
+    }
 }
 
 /// Writing failed because the stream ended: the node may have said why on its side.

@@ -243,6 +243,9 @@ impl SessionHandle {
                 let item = state.endpoint.session(self.id).and_then(Session::recv);
                 let slot = state.slots.get_mut(&self.id);
                 let item = item.or_else(|| slot?.left_over.pop_front());
+                if item.is_some() && state.endpoint.is_kept() {
+                    shared.wake.notify_one(); // that it was read is to be written down, however quiet it is from now on
+                }
                 match item {
                     Some(Item::Message(message)) => return Ok(message),
                     Some(Item::Lost { source, count }) => {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
-use super::carrier::{Io, PREFIX_OCTETS, Receiver, Sender, http_error, upgrade};
+use super::carrier::{Io, PREFIX_OCTETS, Probes, Receiver, Sender, http_error, upgrade};
 use super::config::{Keepalive, authority_of};
 use super::socket::Target;
 use super::{ConnectConfig, ConnectError, GrpcStatus, tls};
@@ -90,6 +90,10 @@ pub(super) async fn connect(config: &ConnectConfig, identity: &Identity) -> Resu
 
 async fn connect_traced(config: &ConnectConfig, identity: &Identity) -> Result<(Incoming, Outgoing), ConnectError> {
     let target = Target::read(&config.endpoint)?;
+    if !target.is_secure() && (config.tls.authorities_pem.is_some() || config.tls.client_pem.is_some()) {
+        let why = format!("certificates are given, but {} is not secured: write https:// or wss://", config.endpoint);
+        return Err(ConnectError::Tls(why));
+    }
     let unreachable = |why: String| ConnectError::Unreachable { endpoint: config.endpoint.clone(), why };
     let socket = within(config, "connecting", target.connect(config.keepalive.map(|keepalive| keepalive.tcp)))
         .await?
@@ -301,6 +305,11 @@ impl Outgoing {
     /// How often [`Outgoing::ping`] is to be called; `None`: never.
     pub(super) fn ping_every(&self) -> Option<Duration> {
         self.sender.ping_every()
+    }
+
+    /// What remembers that an answer is due, where pings are ours to send.
+    pub(super) fn probes(&self) -> Option<Probes> {
+        self.sender.probes()
     }
 
     /// Pings the node.

@@ -111,6 +111,12 @@ impl Endpoint {
         self.sessions.keys().copied().filter(|id| !self.unannounced.contains(id))
     }
 
+    /// Whether there is a store.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     pub(super) fn touch(&mut self, id: SessionId) {
         if let Some(kept) = &mut self.kept {
             kept.touched.insert(id);
