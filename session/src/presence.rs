@@ -7,10 +7,7 @@ use crate::exchange::{Member, Task};
 use crate::message::{Draft, Incoming, Kind, Now};
 use crate::name::Name;
 use crate::roster::Numbered;
-use crate::session::{
-    Event, HEARTBEAT, MISSED_MAX, Phase, REINVITE_BEFORE_S, RENEW_BEFORE_S, RETRANSMISSIONS_MAX, Refused, Session,
-    SessionKind,
-};
+use crate::session::{Event, HEARTBEAT, MISSED_MAX, Phase, RETRANSMISSIONS_MAX, Refused, Session, SessionKind};
 
 impl Session {
     /// Every ten seconds: say that we are there, and note who did not.
@@ -51,10 +48,7 @@ impl Session {
 
     /// Renews our leaf before its token ends: members that check its time on every message would drop us after that.
     fn renew_if_due(&mut self, now: Now) {
-        let due = self
-            .mls
-            .as_ref()
-            .is_some_and(|group| group.is_ready() && group.leaf_expires().saturating_sub(RENEW_BEFORE_S) <= now.unix_s);
+        let due = self.mls.as_ref().is_some_and(|group| group.is_to_be_renewed(now.unix_s));
         if due || self.lacks_list() {
             self.renew(now);
         }
@@ -68,7 +62,7 @@ impl Session {
     /// others renew theirs, and so are of the kind that hears it still.
     fn reinvite_if_due(&mut self, now: Now) {
         let Some(group) = &self.mls else { return };
-        let ending = group.ended_by(now.unix_s + REINVITE_BEFORE_S);
+        let ending = group.ending(now.unix_s);
         let ends = |member: &&Member| {
             member.online && ending.iter().any(|subject| member.subject.as_deref() == Some(&**subject))
         };

@@ -42,11 +42,6 @@ pub const COMMANDS_MAX: usize = 256;
 pub const WELCOME_WAIT: Duration = Duration::from_secs(60);
 /// How long a closed session still answers those who did not hear its answer.
 pub const LINGER: Duration = Duration::from_secs(30);
-/// Our own leaf is renewed this long before its token ends.
-pub const RENEW_BEFORE_S: u64 = 600;
-
-/// A member that has not renewed its leaf by then does not know how: the moderator invites it anew.
-pub const REINVITE_BEFORE_S: u64 = 300;
 /// Whoever was taken out is not invited again before that: the reference forgets the session it was in by its id, some time
 /// after it answered, and the session of an invitation has the same id.
 pub const REST: Duration = Duration::from_secs(2);

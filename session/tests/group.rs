@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Faults, Net, Random};
 use slimline_session::error::SessionError;
+use slimline_session::identity::SharedSecret;
 use slimline_session::{AppEvent, CommandId, Event, Name, Outcome, Publish, SessionConfig, SessionId};
 use slimline_wire::pb::SessionMessageType as Kind;
 
@@ -331,6 +333,79 @@ fn strangers_and_strays() {
     group.say(group.moderator, "still here");
     group.net.run(SECOND);
     assert_eq!(group.texts(a), ["still here"]);
+}
+
+/// A group of members whose tokens are JWTs that live so long.
+fn found_with_tokens_of(seed: u64, life_s: u64) -> Group {
+    use slimline_session::identity::jwt::{Algorithm, JwtProvider, JwtVerifier};
+    use slimline_session::{Credentials, Event};
+    let mut net = Net::new(seed);
+    let apps: Vec<usize> = ["acme/ns/mod", "acme/ns/a", "acme/ns/b"]
+        .into_iter()
+        .map(|name| {
+            let secret = common::SECRET.as_bytes();
+            let provider = JwtProvider::new(name, "issuer", &["slim"], Algorithm::HS256, secret).unwrap();
+            let mut credentials = Credentials::new(SharedSecret::new(name, common::SECRET).unwrap());
+            credentials.provider = Arc::new(provider.with_duration_s(life_s));
+            credentials.verifier = Arc::new(JwtVerifier::new(Algorithm::HS256, secret).unwrap());
+            net.app_with(name, credentials)
+        })
+        .collect();
+    let now = net.now();
+    let channel = "acme/ns/chan".parse().unwrap();
+    let id = net.endpoint(apps[0]).create_session(now, SessionConfig::group(), &channel).unwrap();
+    for app in &apps[1..] {
+        let name = net.name(*app).without_id();
+        let command = net.with(apps[0], id, |session, now| session.invite(now, &name)).unwrap();
+        net.run(SECOND);
+        assert!(net.saw(apps[0], |event| *event == Event::Done(command, Ok(()))));
+    }
+    Group { net, moderator: apps[0], id, members: apps[1..].to_vec() }
+}
+
+/// Tokens that live five minutes, as those of SPIFFE do: leaves are renewed in their time, and not all the time.
+#[test]
+fn tokens_of_five_minutes() {
+    let mut group = found_with_tokens_of(13, 300);
+    let before = group.net.with(group.moderator, group.id, |session, _| session.epoch()).unwrap();
+    for minute in 0..20 {
+        group.net.run(SECOND * 60);
+        group.say(group.members[0], &minute.to_string());
+    }
+    group.net.run(SECOND);
+    group.epochs_agree();
+    assert_eq!(group.texts(group.members[1]).len(), 20);
+    for app in group.everybody() {
+        assert!(!group.net.saw(app, |event| matches!(event, Event::Left(_) | Event::Closed(_))), "{app} saw one go");
+    }
+    let commits = group.net.with(group.moderator, group.id, |session, _| session.epoch()).unwrap() - before;
+    assert!((12..=20).contains(&commits), "three leaves, each every four minutes: {commits} commits in twenty");
+}
+
+/// A renewal that the moderator did not answer is asked for again before the token ends.
+#[test]
+fn a_renewal_that_failed_comes_again() {
+    let mut group = found(14, SessionConfig::group());
+    let a = group.invite("acme/ns/a");
+    group.net.filter = Box::new(move |from, _, publish| {
+        let kind = publish.session.as_ref().map(slimline_wire::pb::SessionHeader::session_message_type);
+        !(from == a && kind == Some(Kind::RejoinRequest))
+    });
+    group.net.run(SECOND * 3100);
+    group.net.filter = Box::new(|_, _, _| true);
+    let before = group.net.carried.len();
+    group.net.run(SECOND * 60);
+    let (moderator, replies) = (group.net.name(group.moderator).to_wire(), &group.net.carried[before..]);
+    let renewed = replies.iter().any(|octets| {
+        use prost::Message as _;
+        let message = slimline_wire::pb::Message::decode(&**octets).unwrap();
+        let Some(slimline_wire::pb::message::MessageType::Publish(publish)) = message.message_type else {
+            return false;
+        };
+        publish.header.unwrap().source.as_ref() == Some(&moderator)
+            && publish.session.unwrap().session_message_type() == Kind::RejoinReply
+    });
+    assert!(renewed, "nobody asked again, and the leaf ends at 3600");
 }
 
 /// Members that cannot renew their leaf (the reference's cannot) are invited anew before it ends, where there are several.

@@ -19,12 +19,16 @@ use crate::identity::{Claims, Provider, SigningKey, UnixSeconds, Verifier};
 use crate::name::app_id;
 use crate::random;
 
-/// Generations a receiver goes forward, and skipped keys it keeps: the reference's figure.
-const GENERATIONS_MAX: u32 = 1024;
+/// Skipped keys a receiver keeps: the reference's figure.
+const SKIPPED_MAX: u32 = 1024;
+/// Generations a receiver goes forward at once. Going costs it some microseconds each, and no memory beyond the keys above.
+const FORWARD_MAX: u32 = 16 * 1024;
 /// Epochs whose messages can still be read.
-const PAST_EPOCHS: usize = 3;
-/// Credentials remembered for messages of past epochs.
-const ADMITTED_MAX: usize = 4096;
+const PAST_EPOCHS: u8 = 3;
+/// Our own leaf is renewed this long before its token ends, or when a quarter of the token's life is left.
+pub const RENEW_BEFORE_S: u64 = 600;
+/// A member that has not renewed its leaf by then, or when an eighth of its token's life is left, does not know how.
+pub const REINVITE_BEFORE_S: u64 = 300;
 
 /// One session's MLS state.
 ///
@@ -36,10 +40,26 @@ pub struct Group {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) group: Option<MlsGroup>,
-    /// Credential → subject and end of its token, for everybody who was ever admitted.
-    pub(super) admitted: BTreeMap<Vec<u8>, (Arc<str>, UnixSeconds)>,
-    /// When our own leaf's token ends.
-    pub(super) leaf_expires: UnixSeconds,
+    /// By credential: everybody who is in the group, or was in an epoch that can still be read.
+    pub(super) admitted: BTreeMap<Vec<u8>, Admitted>,
+}
+
+/// What is known of somebody who was let in.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    pub(super) subject: Arc<str>,
+    /// From when to when its token is good.
+    pub(super) issued: UnixSeconds,
+    pub(super) expires: UnixSeconds,
+    /// The last epoch that it was seen in.
+    pub(super) epoch: u64,
+}
+
+impl Admitted {
+    /// When that much of its token's time is left: seconds, or a part of its life where that is short.
+    fn left_at(&self, seconds: u64, part: u64) -> UnixSeconds {
+        self.expires.saturating_sub(seconds.min(self.expires.saturating_sub(self.issued) / part))
+    }
 }
 
 /// A change the moderator made and applied already.
@@ -68,14 +88,7 @@ impl Group {
     /// Errors: an identity without a key.
     pub fn new(provider: Arc<dyn Provider>, verifier: Arc<dyn Verifier>) -> Result<Self, MlsError> {
         provider.signing_key().ok_or(IdentityError::NoKey)?;
-        Ok(Self {
-            store: Store::default(),
-            provider,
-            verifier,
-            group: None,
-            admitted: BTreeMap::new(),
-            leaf_expires: UnixSeconds::MAX,
-        })
+        Ok(Self { store: Store::default(), provider, verifier, group: None, admitted: BTreeMap::new() })
     }
 
     fn key(&self) -> Result<&SigningKey, MlsError> {
@@ -97,32 +110,35 @@ impl Group {
         ))
     }
 
-    /// A credential around a fresh token.
-    fn credential(&mut self, now: UnixSeconds) -> Result<CredentialWithKey, MlsError> {
+    /// A credential around a fresh token, and what it claims.
+    fn credential(&self, now: UnixSeconds) -> Result<(CredentialWithKey, Claims), MlsError> {
         let token = self.provider.token(now)?;
         // Our own token may come from a clock that differs from `now` by nothing: read back for its end.
         let claims = self.verifier.verify(&token, now)?;
-        self.leaf_expires = claims.expires;
-        self.admit(token.as_bytes(), &claims);
-        Ok(CredentialWithKey {
+        let credential = CredentialWithKey {
             credential: BasicCredential::new(token.into_bytes()).into(),
             signature_key: self.key()?.public_key().into(),
-        })
+        };
+        Ok((credential, claims))
     }
 
     fn admit(&mut self, credential: &[u8], claims: &Claims) {
-        if self.admitted.len() >= ADMITTED_MAX {
-            self.admitted.clear();
-            if let Some(group) = &self.group {
-                let current = group.members().filter_map(|member| {
-                    let token = token_of(&member.credential).ok()?;
-                    let claims = self.verifier.verify_lapsed(std::str::from_utf8(&token).ok()?).ok()?;
-                    Some((token, (claims.subject.into(), claims.expires)))
-                });
-                self.admitted.extend(current);
+        let (issued, expires) = (claims.issued, claims.expires);
+        let epoch = self.group.as_ref().map_or(0, |group| group.epoch().as_u64());
+        let known = Admitted { subject: claims.subject.as_str().into(), issued, expires, epoch };
+        self.admitted.insert(credential.to_vec(), known);
+    }
+
+    /// A new epoch began: those are forgotten who were in none that can still be read.
+    fn forget_old(&mut self) {
+        let Some(group) = &self.group else { return };
+        let epoch = group.epoch().as_u64();
+        for member in group.members() {
+            if let Some(known) = self.admitted.get_mut(member.credential.serialized_content()) {
+                known.epoch = epoch;
             }
         }
-        self.admitted.insert(credential.to_vec(), (claims.subject.as_str().into(), claims.expires));
+        self.admitted.retain(|_, known| known.epoch + u64::from(PAST_EPOCHS) >= epoch);
     }
 
     /// Checks that a credential is a token we believe, for the key its leaf has. `now` is given when it is being admitted.
@@ -148,8 +164,8 @@ impl Group {
         MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_PLAINTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
-            .max_past_epochs(PAST_EPOCHS)
-            .sender_ratchet_configuration(SenderRatchetConfiguration::new(GENERATIONS_MAX, GENERATIONS_MAX))
+            .max_past_epochs(PAST_EPOCHS.into())
+            .sender_ratchet_configuration(SenderRatchetConfiguration::new(SKIPPED_MAX, FORWARD_MAX))
             .build()
     }
 
@@ -158,12 +174,13 @@ impl Group {
         let config = MlsGroupCreateConfig::builder()
             .wire_format_policy(MIXED_PLAINTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
-            .max_past_epochs(PAST_EPOCHS)
-            .sender_ratchet_configuration(SenderRatchetConfiguration::new(GENERATIONS_MAX, GENERATIONS_MAX))
+            .max_past_epochs(PAST_EPOCHS.into())
+            .sender_ratchet_configuration(SenderRatchetConfiguration::new(SKIPPED_MAX, FORWARD_MAX))
             .ciphersuite(self.suite()?)
             .capabilities(self.capabilities()?)
             .build();
-        let credential = self.credential(now)?;
+        let (credential, claims) = self.credential(now)?;
+        self.admit(credential.credential.serialized_content(), &claims);
         let id = GroupId::from_slice(&random::octets::<32>()?);
         let signer = LeafSigner(self.provider.signing_key().ok_or(IdentityError::NoKey)?);
         let group = MlsGroup::new_with_group_id(&self.store, &signer, &config, id, credential);
@@ -171,9 +188,10 @@ impl Group {
         Ok(())
     }
 
-    /// A key package for whoever is to add us.
+    /// A key package for whoever is to add us. Only the last one opens a welcome.
     pub fn key_package(&mut self, now: UnixSeconds) -> Result<Vec<u8>, MlsError> {
-        let credential = self.credential(now)?;
+        let (credential, _) = self.credential(now)?;
+        self.store.forget_key_packages();
         let bundle = KeyPackage::builder()
             .leaf_node_capabilities(self.capabilities()?)
             .build(self.suite()?, &self.store, &LeafSigner(self.key()?), credential)
@@ -182,7 +200,7 @@ impl Group {
     }
 
     /// Reads and checks a key package: returns it with its owner's claims.
-    fn read_key_package(&mut self, package: &[u8], now: UnixSeconds) -> Result<(KeyPackage, Claims), MlsError> {
+    fn read_key_package(&self, package: &[u8], now: UnixSeconds) -> Result<(KeyPackage, Claims), MlsError> {
         let MlsMessageBodyIn::KeyPackage(package) = read(package)? else { return Err(MlsError::Kind("a key package")) };
         let package =
             package.validate(self.store.crypto(), ProtocolVersion::Mls10).map_err(library("validate a key package"))?;
@@ -190,19 +208,19 @@ impl Group {
             return Err(MlsError::Kind("a key package of our cipher suite"));
         }
         let leaf = package.leaf_node();
-        let (token, claims) = self.check(leaf.credential(), leaf.signature_key().as_slice(), Some(now))?;
-        self.admit(&token, &claims);
+        let (_, claims) = self.check(leaf.credential(), leaf.signature_key().as_slice(), Some(now))?;
         Ok((package, claims))
     }
 
     /// Whose key package this is, if it would be admitted.
-    pub fn owner_of(&mut self, package: &[u8], now: UnixSeconds) -> Result<String, MlsError> {
+    pub fn owner_of(&self, package: &[u8], now: UnixSeconds) -> Result<String, MlsError> {
         Ok(self.read_key_package(package, now)?.1.subject)
     }
 
     /// Adds the owner of a key package. The change is ours at once.
     pub fn add(&mut self, package: &[u8], now: UnixSeconds) -> Result<Committed, MlsError> {
-        let (package, _) = self.read_key_package(package, now)?;
+        let (package, claims) = self.read_key_package(package, now)?;
+        self.admit(package.leaf_node().credential().serialized_content(), &claims);
         self.commit(None, Some(package), None)
     }
 
@@ -216,12 +234,14 @@ impl Group {
     pub fn rejoin(&mut self, package: &[u8], now: UnixSeconds) -> Result<Committed, MlsError> {
         let (package, claims) = self.read_key_package(package, now)?;
         let leaf = self.leaf_of(&claims.subject)?;
+        self.admit(package.leaf_node().credential().serialized_content(), &claims);
         self.commit(Some(leaf), Some(package), None)
     }
 
     /// Puts a fresh token into our own leaf.
     pub fn refresh(&mut self, now: UnixSeconds) -> Result<Committed, MlsError> {
-        let credential = self.credential(now)?;
+        let (credential, claims) = self.credential(now)?;
+        self.admit(credential.credential.serialized_content(), &claims);
         let leaf = LeafNodeParameters::builder().with_credential_with_key(credential).build();
         self.commit(None, None, Some(leaf))
     }
@@ -252,6 +272,7 @@ impl Group {
             welcome: welcome.filter(|_| adds).map(|welcome| octets(&welcome)).transpose()?,
         };
         group.merge_pending_commit(&self.store).map_err(library("apply our commit"))?;
+        self.forget_old();
         Ok(committed)
     }
 
@@ -268,11 +289,14 @@ impl Group {
         for member in staged.members() {
             admitted.push(self.check(&member.credential, &member.signature_key, None)?);
         }
-        let group = staged.into_group(&self.store).map_err(library("join the group"))?;
+        if let Some(mut before) = self.group.take() {
+            before.delete(self.store.storage()).map_err(library("forget the group as it was"))?;
+        }
+        self.group = Some(staged.into_group(&self.store).map_err(library("join the group"))?);
+        self.admitted.clear(); // earlier epochs cannot be read any more
         for (token, claims) in admitted {
             self.admit(&token, &claims);
         }
-        self.group = Some(group);
         Ok(())
     }
 
@@ -297,10 +321,11 @@ impl Group {
         for (token, claims) in admitted {
             self.admit(&token, &claims);
         }
+        self.forget_old();
         Ok(ours)
     }
 
-    /// Those whom a commit brings in are checked with their time; a committer may renew its token, not its subject.
+    /// Whatever token a commit brings in is checked with its time; a committer may renew its own, not its subject.
     fn check_commit(
         &self,
         staged: &StagedCommit,
@@ -313,7 +338,8 @@ impl Group {
             admitted.push(self.check(leaf.credential(), leaf.signature_key().as_slice(), Some(now))?);
         }
         if let Some(leaf) = staged.update_path_leaf_node() {
-            let (token, claims) = self.check(leaf.credential(), leaf.signature_key().as_slice(), None)?;
+            let time = (leaf.credential() != committer).then_some(now);
+            let (token, claims) = self.check(leaf.credential(), leaf.signature_key().as_slice(), time)?;
             let before = self.subject_of(committer)?;
             if *before != *claims.subject {
                 return Err(MlsError::Kind("the same subject as before"));
@@ -361,7 +387,7 @@ impl Group {
 
     fn subject_of(&self, credential: &Credential) -> Result<Arc<str>, MlsError> {
         let known = self.admitted.get(credential.serialized_content());
-        known.map(|(subject, _)| subject.clone()).ok_or(MlsError::NoMember)
+        known.map(|known| known.subject.clone()).ok_or(MlsError::NoMember)
     }
 
     fn leaf_of(&self, subject: &str) -> Result<LeafNodeIndex, MlsError> {
@@ -369,7 +395,7 @@ impl Group {
         let mut members = group.members();
         let member = members.find(|member| {
             let known = self.admitted.get(member.credential.serialized_content());
-            known.is_some_and(|(known, _)| **known == *subject)
+            known.is_some_and(|known| *known.subject == *subject)
         });
         member.map(|member| member.index).ok_or(MlsError::NoMember)
     }
@@ -391,13 +417,13 @@ impl Group {
         known.collect()
     }
 
-    /// The members whose leaf's token has ended by `time`, ourselves left out.
+    /// The members, ourselves left out, whose leaf's token ends so soon that they would have renewed it if they could.
     #[must_use]
-    pub fn ended_by(&self, time: UnixSeconds) -> Vec<Arc<str>> {
+    pub fn ending(&self, now: UnixSeconds) -> Vec<Arc<str>> {
         let Some(group) = &self.group else { return Vec::new() };
         let others = group.members().filter(|member| member.index != group.own_leaf_index());
         let known = others.filter_map(|member| self.admitted.get(member.credential.serialized_content()));
-        known.filter(|(_, expires)| *expires <= time).map(|(subject, _)| subject.clone()).collect()
+        known.filter(|known| known.left_at(REINVITE_BEFORE_S, 8) <= now).map(|known| known.subject.clone()).collect()
     }
 
     /// When the token in that member's leaf ends.
@@ -405,8 +431,8 @@ impl Group {
     pub fn ends(&self, subject: &str) -> Option<UnixSeconds> {
         let mut members = self.group.iter().flat_map(MlsGroup::members);
         members.find_map(|member| {
-            let (known, expires) = self.admitted.get(member.credential.serialized_content())?;
-            (**known == *subject).then_some(*expires)
+            let known = self.admitted.get(member.credential.serialized_content())?;
+            (*known.subject == *subject).then_some(known.expires)
         })
     }
 
@@ -422,10 +448,21 @@ impl Group {
         self.group.is_some()
     }
 
+    fn own_leaf(&self) -> Option<&Admitted> {
+        self.admitted.get(self.group.as_ref()?.own_leaf_node()?.credential().serialized_content())
+    }
+
     /// When the token in our own leaf ends.
     #[must_use]
     pub fn leaf_expires(&self) -> UnixSeconds {
-        self.leaf_expires
+        self.own_leaf().map_or(UnixSeconds::MAX, |leaf| leaf.expires)
+    }
+
+    /// Whether our own leaf nears its end, and we have a token that ends later.
+    #[must_use]
+    pub fn is_to_be_renewed(&self, now: UnixSeconds) -> bool {
+        let Some(leaf) = self.own_leaf().filter(|leaf| leaf.left_at(RENEW_BEFORE_S, 4) <= now) else { return false };
+        self.credential(now).is_ok_and(|(_, claims)| claims.expires > leaf.expires)
     }
 }
 
@@ -523,6 +560,73 @@ mod tests {
             assert_eq!(m.group.epoch(), a.group.epoch());
             assert_eq!(m.group.remove(&b.subject), Err(MlsError::NoMember));
         }
+    }
+
+    fn pair() -> [Member; 2] {
+        let [mut m, mut a] = ["m", "a"].map(|name| member(KeyKind::P256, name));
+        m.group.create(NOW).unwrap();
+        let package = a.group.key_package(NOW).unwrap();
+        a.group.join(&m.group.add(&package, NOW).unwrap().welcome.unwrap()).unwrap();
+        [m, a]
+    }
+
+    fn values(group: &Group) -> usize {
+        let mut count = 0;
+        group.each_value(|_, _| count += 1);
+        count
+    }
+
+    /// However long a group lives, and whatever nobody answered: what is kept does not grow.
+    #[test]
+    fn what_is_kept_does_not_grow() {
+        let [mut m, mut a] = pair();
+        let mut kept = Vec::new();
+        for round in 0..30 {
+            let now = NOW + round * 1000;
+            for _ in 0..3 {
+                a.group.key_package(now).unwrap(); // nobody answers
+            }
+            let package = a.group.key_package(now).unwrap();
+            let again = m.group.rejoin(&package, now).unwrap();
+            a.group.join(&again.welcome.unwrap()).unwrap();
+            let fresh = m.group.refresh(now).unwrap();
+            assert!(a.group.apply(&fresh.commit, now).unwrap());
+            says(&mut m, &mut [&mut a], "still here");
+            kept.push([&m, &a].map(|one| (one.group.admitted.len(), values(&one.group))));
+        }
+        assert_eq!(kept[10..20], kept[20..], "{kept:?}");
+        for _ in 0..30 {
+            a.group.key_package(NOW).unwrap();
+        }
+        let [_, (admitted, values_before)] = kept[29];
+        assert!(values(&a.group) <= values_before + 1, "{} from {values_before}", values(&a.group));
+        assert_eq!(a.group.admitted.len(), admitted);
+    }
+
+    /// A committer's new token has to be good when it comes in; one that was there may have ended.
+    #[test]
+    fn a_renewal_by_a_token_that_ended() {
+        let [mut m, mut a] = pair();
+        let fresh = m.group.refresh(NOW).unwrap();
+        let ended = a.group.apply(&fresh.commit, NOW + 3601);
+        assert!(matches!(ended, Err(MlsError::Credential(IdentityError::Expired { .. }))), "{ended:?}");
+        assert!(a.group.apply(&fresh.commit, NOW + 3600).unwrap());
+        let mut b = member(KeyKind::P256, "b");
+        let added = m.group.add(&b.group.key_package(NOW + 9000).unwrap(), NOW + 9000).unwrap();
+        assert!(a.group.apply(&added.commit, NOW + 9000).unwrap(), "the committer's own token ended long ago");
+    }
+
+    /// A fast stream that is not repeated may lose many in a row.
+    #[test]
+    fn after_a_long_silence() {
+        let [mut m, mut a] = pair();
+        for _ in 0..5000 {
+            m.group.seal(b"lost", Vec::new()).unwrap();
+        }
+        says(&mut m, &mut [&mut a], "after the silence");
+        let late: Vec<_> = (0..1000).map(|_| m.group.seal(b"late", Vec::new()).unwrap()).collect();
+        says(&mut m, &mut [&mut a], "before them");
+        assert!(late.iter().all(|sealed| a.group.open(sealed).is_ok()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openmls::prelude::{GroupId, MlsGroup, OpenMlsProvider as _};
 
 use super::Group;
+use super::group::Admitted;
 use super::storage::Provider as Storage;
 use crate::error::MlsError;
 use crate::identity::{Provider, Verifier};
@@ -25,16 +26,14 @@ impl Group {
 
     /// What openmls does not know.
     pub(crate) fn record(&self) -> record::Group {
-        let admitted = self.admitted.iter().map(|(credential, (subject, expires))| record::Admitted {
+        let admitted = self.admitted.iter().map(|(credential, known)| record::Admitted {
             credential: credential.clone(),
-            subject: subject.to_string(),
-            expires: *expires,
+            subject: known.subject.to_string(),
+            expires: known.expires,
+            issued: known.issued,
+            epoch: known.epoch,
         });
-        record::Group {
-            id: self.group.as_ref().map(|group| group.group_id().to_vec()),
-            leaf_expires: self.leaf_expires,
-            admitted: admitted.collect(),
-        }
+        record::Group { id: self.group.as_ref().map(|group| group.group_id().to_vec()), admitted: admitted.collect() }
     }
 
     /// Becomes the group that was kept.
@@ -54,9 +53,10 @@ impl Group {
                 Some(loaded.map_err(|error| failed(error.to_string()))?.ok_or(MlsError::NoGroup)?)
             }
         };
-        self.leaf_expires = record.leaf_expires;
-        let admitted =
-            record.admitted.iter().map(|one| (one.credential.clone(), (one.subject.as_str().into(), one.expires)));
+        let admitted = record.admitted.iter().map(|one| {
+            let (subject, issued, expires, epoch) = (one.subject.as_str().into(), one.issued, one.expires, one.epoch);
+            (one.credential.clone(), Admitted { subject, issued, expires, epoch })
+        });
         self.admitted = admitted.collect();
         Ok(())
     }

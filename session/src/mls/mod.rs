@@ -6,5 +6,5 @@ mod kept;
 mod provider;
 mod storage;
 
-pub use group::{Committed, Group, Opened};
+pub use group::{Committed, Group, Opened, REINVITE_BEFORE_S, RENEW_BEFORE_S};
 pub use provider::Crypto;

@@ -51,6 +51,12 @@ impl Provider {
         Self { crypto: Crypto, storage: Storage { values, whole: true } }
     }
 
+    /// Key packages that nobody used, with their private keys.
+    pub(super) fn forget_key_packages(&self) {
+        let mut values = self.storage.values.values.write().unwrap_or_else(PoisonError::into_inner);
+        values.retain(|key, _| !key.starts_with(b"KeyPackage"));
+    }
+
     /// Everything openmls wrote, in no order.
     pub(super) fn each_value(&self, mut show: impl FnMut(&[u8], &[u8])) {
         let values = self.storage.values.values.read().unwrap_or_else(PoisonError::into_inner);

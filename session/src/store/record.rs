@@ -334,8 +334,7 @@ pub(crate) struct Exchange {
 pub(crate) struct Group {
     #[prost(bytes = "vec", optional, tag = "1")]
     pub(crate) id: Option<Vec<u8>>,
-    #[prost(uint64, tag = "2")]
-    pub(crate) leaf_expires: u64,
+    // 2 was when our own leaf ends, which its token says too.
     #[prost(message, repeated, tag = "3")]
     pub(crate) admitted: Vec<Admitted>,
 }
@@ -348,4 +347,8 @@ pub(crate) struct Admitted {
     pub(crate) subject: String,
     #[prost(uint64, tag = "3")]
     pub(crate) expires: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) issued: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) epoch: u64,
 }
