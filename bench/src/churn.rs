@@ -2,6 +2,7 @@
 //! publisher per thread greets each newcomer, whose message proves that its route is in force once it is acknowledged.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slimline_wire::name::{Name, NameId, Prefix};
@@ -10,33 +11,20 @@ use crate::client::compose::{self, Envelope, HeaderParts};
 use crate::client::{Client, Happening, Publish, Wanted, slim};
 use crate::engine::{self, Arrival, Door, Outbox};
 use crate::error::{BenchError, Result};
-use crate::ledger::Faults;
+use crate::fate::{self, CLOSED};
 use crate::payload::{Kind, Stamp, mix};
 use crate::plan::Plan;
-use crate::process::Usage;
-use crate::record::Recorder;
+use crate::random::Random;
+use crate::shared::{Shared, Stage};
 use crate::topology::Names;
+use crate::worker::Leavings;
 
 /// The greeter's slot; newcomers have the others.
 const GREETER: u32 = 0;
 /// A newcomer that has not been greeted by then has been forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(5);
-
-/// What a run of churn found.
-#[derive(Debug, Default)]
-pub(crate) struct Churned {
-    pub(crate) seconds: f64,
-    /// Full cycles in the measured time.
-    pub(crate) cycles: u64,
-    /// From connect to the first message.
-    pub(crate) whole: Recorder,
-    /// From connect to the acknowledged subscription.
-    pub(crate) subscribed: Recorder,
-    pub(crate) faults: Faults,
-    pub(crate) node: Option<Usage>,
-    pub(crate) generator: Usage,
-    pub(crate) node_rss_before_octets: u64,
-}
+/// Longest wait: how soon a stage change is seen.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a newcomer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +32,16 @@ enum Step {
     Negotiation,
     Subscription,
     Greeting,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Negotiation => "negotiation",
+            Self::Subscription => "subscription",
+            Self::Greeting => "greeting",
+        }
+    }
 }
 
 struct Visitor {
@@ -59,12 +57,16 @@ struct Visitor {
 enum Act {
     Ready(u32),
     Subscribed(u32),
-    /// With what the message said, if it was whole.
-    Greeted(u32, Option<Stamp>),
+    /// With what the message said, if it was whole, and its payload's octets.
+    Greeted(u32, Option<Stamp>, usize),
 }
 
 struct Churn<'a> {
     plan: &'a Plan,
+    shared: &'a Shared,
+    index: usize,
+    /// How many visit this thread at a time.
+    places: u32,
     address: SocketAddr,
     names: Names,
     door: Box<dyn Door>,
@@ -73,83 +75,54 @@ struct Churn<'a> {
     greeter: (Name, [String; 3]),
     /// Newcomers who were ready before the greeter was.
     ungreeted: Vec<u32>,
-    found: Churned,
-    measuring: bool,
+    identity: Vec<u8>,
+    random: Random,
+    greeted: u64,
+    cycles: u64,
+    octets: u64,
+    found: Leavings,
 }
 
-/// Runs churn, the visitors spread over the plan's threads.
-pub(crate) fn run(plan: &Plan, names: Names) -> Result<Churned> {
-    let node = || plan.node_pid.and_then(Usage::read);
-    let node_rss_before_octets = node().map_or(0, |usage| usage.rss_octets);
-    let threads = plan.threads.min(plan.pubs);
-    let found = std::thread::scope(|scope| -> Result<Vec<Churned>> {
-        let running: Vec<_> = (0..threads)
-            .map(|index| {
-                let visitors = plan.pubs / threads + u32::from(index < plan.pubs % threads);
-                // Threads share nothing, so neither do their names.
-                let names = Names { run: names.run ^ mix(u64::from(index)) as u32 };
-                scope.spawn(move || {
-                    if let Some(&cpu) = plan.pin.get(index as usize) {
-                        crate::machine::pin(cpu)?;
-                    }
-                    run_thread(&Plan { pubs: visitors, ..plan.clone() }, names)
-                })
-            })
-            .collect();
-        let joined = running.into_iter().map(|thread| {
-            thread.join().map_err(|_| BenchError::Plan("a generator thread panicked (see above)".into()))?
-        });
-        joined.collect()
-    })?;
-    let mut sum = Churned { node_rss_before_octets, ..Churned::default() };
-    for (index, one) in found.into_iter().enumerate() {
-        sum.seconds = sum.seconds.max(one.seconds);
-        sum.cycles += one.cycles;
-        sum.whole.merge(&one.whole);
-        sum.subscribed.merge(&one.subscribed);
-        sum.faults.merge(&one.faults);
-        if index == 0 {
-            // Each has read the usage of whole processes, over the same span but for milliseconds.
-            (sum.node, sum.generator) = (one.node, one.generator);
-        }
+/// One thread's share of the visitors, until the measurement is over.
+pub(crate) fn run(plan: &Plan, shared: &Shared, index: usize, names: Names) -> Result<Leavings> {
+    if let Some(&cpu) = plan.pin.get(index) {
+        crate::machine::pin(cpu)?;
     }
-    Ok(sum)
-}
-
-/// One thread's share.
-fn run_thread(plan: &Plan, names: Names) -> Result<Churned> {
+    shared.set_thread(index);
     let refused = |error| BenchError::Connect { endpoint: plan.endpoint.clone(), error };
     let address = plan.endpoint.to_socket_addrs().map_err(refused)?.next();
     let address = address.ok_or_else(|| BenchError::Plan(format!("--node {}: no such address", plan.endpoint)))?;
+    // Threads share nothing, so neither do their names.
+    let names = Names { run: names.run ^ mix(index as u64) as u32 };
     let text = ["bench".to_owned(), format!("run-{:08x}", names.run), "greeter".to_owned()];
     let name = Name { prefix: Prefix::of(&text[0], &text[1], &text[2]), id: NameId(1) };
+    let door = engine::open(plan.engine, !plan.nagle)?;
+    shared.set_waker(index, door.waker());
     let mut churn = Churn {
         plan,
+        shared,
+        index,
+        places: plan.pubs / plan.threads + u32::from((index as u32) < plan.pubs % plan.threads),
         address,
         names,
-        door: engine::open(plan.engine, true)?,
+        door,
         visitors: Vec::new(),
         next_index: 0,
         greeter: (name, text),
         ungreeted: Vec::new(),
-        found: Churned::default(),
-        measuring: false,
+        identity: vec![b'g'; plan.identity as usize],
+        random: Random::new(plan.seed ^ mix(index as u64)),
+        greeted: 0,
+        cycles: 0,
+        octets: 0,
+        found: Leavings::default(),
     };
-    for slot in 0..=plan.pubs {
+    for slot in 0..=churn.places {
         let visitor = churn.arrive(slot)?;
         churn.visitors.push(visitor);
         churn.flush(slot)?;
     }
-    let usage = || (plan.node_pid.and_then(Usage::read), Usage::read(std::process::id()).unwrap_or_default());
-    churn.turns(plan.warmup)?;
-    churn.measuring = true;
-    let (node, generator) = usage();
-    let start = Instant::now();
-    churn.turns(plan.duration)?;
-    churn.found.seconds = start.elapsed().as_secs_f64();
-    let (node_after, generator_after) = usage();
-    churn.found.node = node_after.zip(node).map(|(after, before)| after - before);
-    churn.found.generator = generator_after - generator;
+    churn.turns()?;
     Ok(churn.found)
 }
 
@@ -159,7 +132,7 @@ impl Churn<'_> {
         let since = Instant::now();
         let socket = TcpStream::connect_timeout(&self.address, Duration::from_secs(5))
             .map_err(|error| BenchError::Connect { endpoint: self.plan.endpoint.clone(), error })?;
-        socket.set_nodelay(true).map_err(BenchError::system("set TCP_NODELAY"))?;
+        socket.set_nodelay(!self.plan.nagle).map_err(BenchError::system("set TCP_NODELAY"))?;
         let mut out = Outbox::default();
         let index = self.next_index;
         self.next_index += 1;
@@ -178,19 +151,22 @@ impl Churn<'_> {
         Ok(Visitor { client, out, step: Step::Negotiation, since, index })
     }
 
-    fn turns(&mut self, time: Duration) -> Result<()> {
-        let start = Instant::now();
+    fn turns(&mut self) -> Result<()> {
         let mut acts = Vec::new();
-        while start.elapsed() < time {
+        let quota = self.plan.count.map(|count| count.div_ceil(u64::from(self.plan.threads)));
+        let mut cycles_before = None;
+        let patience = if self.plan.spin { Duration::ZERO } else { PATIENCE };
+        while self.shared.stage() < Stage::Drain {
             let mut failure = None;
-            let Self { door, visitors, names, .. } = self;
-            let told = door.wait(Duration::from_millis(20), &mut |slot, arrival| {
+            let Self { door, visitors, names, plan, .. } = self;
+            let told = door.wait(patience, &mut |slot, arrival| {
                 let Some(visitor) = visitors.get_mut(slot as usize) else { return };
-                let end = |reason: String| BenchError::Ended { connection: slot, stage: "churn", reason };
+                let ready = visitor.step != Step::Negotiation;
+                let end = |reason: String| fate::ended(plan, "churn", slot, ready, 0, reason);
                 match arrival {
                     Arrival::Writable => visitor.out.blocked = false,
                     Arrival::Ended(error) => {
-                        failure = Some(end(error.map_or_else(|| "closed by the node".into(), |e| e.to_string())));
+                        failure = Some(end(error.map_or_else(|| CLOSED.into(), |e| e.to_string())));
                     }
                     Arrival::Octets(octets) => {
                         let read =
@@ -199,9 +175,10 @@ impl Churn<'_> {
                                     Happening::Ready => Act::Ready(slot),
                                     Happening::Subscribed => Act::Subscribed(slot),
                                     Happening::Delivery { payload } => {
-                                        Act::Greeted(slot, Stamp::read(payload, names.run, true).ok())
+                                        let stamp = Stamp::read(payload, names.run, true);
+                                        Act::Greeted(slot, stamp.ok(), payload.len())
                                     }
-                                    Happening::Damaged => Act::Greeted(slot, None),
+                                    Happening::Damaged => Act::Greeted(slot, None, 0),
                                 });
                             });
                         if let Err(reason) = read {
@@ -218,8 +195,21 @@ impl Churn<'_> {
                 self.act(act)?;
             }
             self.sweep()?;
+            let state = &self.shared.workers[self.index].0;
+            state.sent.store(self.greeted, Ordering::Release);
+            state.delivered.store(self.cycles, Ordering::Release);
+            state.delivered_octets.store(self.octets, Ordering::Release);
+            self.shared.hand_over(self.index, &mut self.found.latencies);
+            if self.measures() {
+                let before = *cycles_before.get_or_insert(self.cycles);
+                state.finished.store(quota.is_some_and(|quota| self.cycles - before >= quota), Ordering::Release);
+            }
         }
         Ok(())
+    }
+
+    fn measures(&self) -> bool {
+        self.shared.stage() == Stage::Measure
     }
 
     fn act(&mut self, act: Act) -> Result<()> {
@@ -234,7 +224,7 @@ impl Churn<'_> {
                 let visitor = &mut self.visitors[slot as usize];
                 let text = self.names.text(visitor.index);
                 let name = self.names.name(visitor.index, self.names.instance(visitor.index, 0));
-                let wanted = Wanted { name, text: &text, index: visitor.index, identity: &[b't'; 229] };
+                let wanted = Wanted { name, text: &text, index: visitor.index, identity: &self.identity };
                 visitor.client.subscribe(&wanted, &mut visitor.out.octets).map_err(BenchError::Plan)?;
                 visitor.step = Step::Subscription;
                 self.flush(slot)?;
@@ -243,7 +233,7 @@ impl Churn<'_> {
                 let visitor = &mut self.visitors[slot as usize];
                 visitor.step = Step::Greeting;
                 let (index, waited) = (visitor.index, visitor.since.elapsed());
-                if self.measuring {
+                if self.measures() {
                     self.found.subscribed.record(waited.as_nanos() as u64);
                 }
                 if self.visitors[GREETER as usize].step == Step::Greeting {
@@ -252,16 +242,17 @@ impl Churn<'_> {
                     self.ungreeted.push(index);
                 }
             }
-            Act::Greeted(slot, stamp) => {
-                let visitor = &mut self.visitors[slot as usize];
+            Act::Greeted(slot, stamp, octets) => {
+                let visitor = &self.visitors[slot as usize];
                 match stamp {
                     None => self.found.faults.corrupt += 1,
                     Some(stamp) if stamp.name != visitor.index => self.found.faults.misrouted += 1,
                     Some(_) if visitor.step != Step::Greeting => self.found.faults.duplicated += 1,
                     Some(_) => {
-                        if self.measuring {
-                            self.found.cycles += 1;
-                            self.found.whole.record(visitor.since.elapsed().as_nanos() as u64);
+                        self.cycles += 1;
+                        self.octets += octets as u64;
+                        if self.measures() {
+                            self.found.latencies.record(visitor.since.elapsed().as_nanos() as u64);
                         }
                         self.replace(slot)?;
                     }
@@ -279,7 +270,7 @@ impl Churn<'_> {
         let parts = HeaderParts {
             source: (&self.greeter.0, &self.greeter.1),
             destination: (&name, &text),
-            identity: &[b'g'; 229],
+            identity: &self.identity,
             fanout: 1,
         };
         let mut header = Vec::new();
@@ -288,10 +279,11 @@ impl Churn<'_> {
         let stamp =
             Stamp { run: self.names.run, publisher: 0, name: index, kind: Kind::Data, sequence: 0, intended_ns: 0 };
         let envelope = Envelope { session_id: 1, message_id: index, session_type: 1 };
-        let octets = self.plan.sizes.max();
+        let octets = self.plan.sizes.draw(&mut self.random);
         if greeter.client.publish(&header, envelope, octets, &stamp, &mut greeter.out.octets) == Publish::Blocked {
             return Err(BenchError::Plan("the node stopped reading from the greeter".into()));
         }
+        self.greeted += 1;
         self.flush(GREETER)
     }
 
@@ -307,7 +299,7 @@ impl Churn<'_> {
 
     /// Counts those who were forgotten as lost.
     fn sweep(&mut self) -> Result<()> {
-        for slot in 0..=self.plan.pubs {
+        for slot in 0..=self.places {
             let visitor = &self.visitors[slot as usize];
             if visitor.since.elapsed() < FORGOTTEN || slot == GREETER {
                 let waits = !visitor.out.is_empty() || visitor.client.unsealed() > 0;
@@ -322,8 +314,9 @@ impl Churn<'_> {
                     self.replace(slot)?;
                 }
                 step => {
-                    let reason = format!("no answer for {FORGOTTEN:?} while waiting for {step:?}");
-                    return Err(BenchError::Ended { connection: slot, stage: "churn", reason });
+                    let seconds = FORGOTTEN.as_secs();
+                    let hint = "; does the node require TLS or authentication?";
+                    return Err(BenchError::Deadline { what: step.name(), seconds, done: 0, wanted: 1, hint });
                 }
             }
         }

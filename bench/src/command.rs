@@ -1,5 +1,6 @@
 //! The command line, and what each command makes of one or more measurements.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,15 +11,26 @@ use crate::drive::{Outcome, drive};
 use crate::engine;
 use crate::error::{BenchError, Result};
 use crate::plan::Plan;
+use crate::record::Recorder;
 use crate::relay;
 use crate::report::write::Outputs;
 use crate::report::{Knee, Measurement, Report, table};
 use crate::scenario::{Command, Options, Scenario, Spread};
 
+/// Below the help.
+const EXAMPLES: &str = "\
+Examples:
+  slimload throughput --node 127.0.0.1:46357 --node-stats /run/slimline/stats.sock
+  slimload latency --rate 1000,10000,50000 --payload 1024 --hgrm run.hgrm --plot run.svg
+  slimload capacity --hold-us 2000 --repeats 5
+  slimload throughput --pubs 8 --subs 8 --names 64 --spread zipf --payload 64:70,1024:30
+
+Exit codes: 0 all is well, 1 messages were lost, doubled, reordered, damaged or misrouted, 2 nothing could be measured.";
+
 /// Measures a SLIM node. Every run is also a correctness run: the exit code is 1 when a message was lost, doubled,
 /// reordered, damaged or misrouted, 2 when nothing could be measured.
 #[derive(Debug, Parser)]
-#[command(name = "slimload", version)]
+#[command(name = "slimload", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -107,7 +119,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Action::Machine => {
             let machine = crate::machine::Machine::read();
             let text = toml::to_string(&machine).map_err(|e| BenchError::Plan(e.to_string()))?;
-            print!("{text}");
+            show(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -136,11 +148,22 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             }
         }
     }
-    arguments.outputs.write(&report)?;
+    // First what a person sees: should a file not be written after all, the run was not in vain.
     if !arguments.outputs.takes_stdout() {
-        print!("{}", table::render(&report));
+        show(&table::render(&report))?;
     }
+    arguments.outputs.write(&report)?;
     Ok(if report.faults().none() { ExitCode::SUCCESS } else { ExitCode::from(FAULTY) })
+}
+
+/// Writes to stdout; a reader who has seen enough is no error.
+fn show(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(BenchError::system("write to stdout")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A plan in a few words.
@@ -200,22 +223,8 @@ fn one(plan: &Plan, label: String) -> Result<Measurement> {
 
 /// Churn: cycles per second, and how long one takes.
 fn churn(plan: &Plan, label: String) -> Result<Measurement> {
-    let found = crate::churn::run(plan, crate::drive::fresh_names(plan))?;
-    let subscribed = found.subscribed.percentiles();
-    let outcome = Outcome {
-        seconds: found.seconds,
-        sent: found.cycles,
-        delivered: found.cycles,
-        delivered_octets: found.cycles * u64::from(plan.sizes.max()),
-        latencies: found.whole,
-        node: found.node,
-        node_rss_before_octets: found.node_rss_before_octets,
-        generator: found.generator,
-        generator_busy: found.generator.cpu_ns as f64 / 1e9 / found.seconds,
-        faults: found.faults,
-        connections: u64::from(plan.pubs),
-        ..Outcome::default()
-    };
+    let outcome = drive(plan, &label)?;
+    let subscribed = outcome.subscribed_latencies.percentiles();
     let mut measurement = Measurement::of(plan, label, outcome);
     measurement.extra.insert("connect to subscribed, p50 us".into(), subscribed.p50_us);
     measurement.extra.insert("connect to subscribed, p99 us".into(), subscribed.p99_us);
@@ -248,21 +257,19 @@ fn with_memory(plan: &Plan, label: String, name: &str, of: fn(&Outcome) -> (u64,
 
 /// Soak: the slope of memory, and p99.9 of the last third against the first.
 fn soak(plan: &Plan, label: String) -> Result<Measurement> {
-    let mut measurement = one(plan, label)?;
-    let samples = &measurement.samples;
-    let third = samples.len() / 3;
-    if third > 0 {
-        // A sample in which nothing was handed over says nothing of latency.
-        let mean = |part: &[crate::drive::Sample]| {
-            let told = || part.iter().map(|s| s.p99_9_us).filter(|us| *us > 0.0);
-            told().sum::<f64>() / told().count().max(1) as f64
-        };
-        let (first, last) = (mean(&samples[..third]), mean(&samples[samples.len() - third..]));
-        let slope = slope(samples.iter().map(|s| (s.seconds / 3600.0, s.node_rss_octets as f64)));
-        measurement.extra.insert("p99.9 of the last third / first third".into(), last / first.max(1e-9));
-        if plan.node_pid.is_some() {
-            measurement.extra.insert("RSS slope, octets per hour".into(), slope);
-        }
+    let outcome = drive(plan, &label)?;
+    let p99_9_us = |part: &Recorder| part.percentiles().p99_9_us;
+    let drift = match outcome.thirds.as_slice() {
+        [first, .., last] if first.count() > 0 && last.count() > 0 => Some(p99_9_us(last) / p99_9_us(first)),
+        _ => None,
+    };
+    let mut measurement = Measurement::of(plan, label, outcome);
+    if let Some(drift) = drift {
+        measurement.extra.insert("p99.9 of the last third / first third".into(), drift);
+    }
+    if plan.node_pid.is_some() && measurement.samples.len() > 1 {
+        let slope = slope(measurement.samples.iter().map(|s| (s.seconds / 3600.0, s.node_rss_octets as f64)));
+        measurement.extra.insert("RSS slope, octets per hour".into(), slope);
     }
     Ok(measurement)
 }

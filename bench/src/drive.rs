@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::churn;
 use crate::error::{BenchError, Result};
+use crate::fate::with_fate;
 use crate::ledger::Faults;
 use crate::node_stats::NodeStats;
 use crate::payload::mix;
 use crate::plan::Plan;
-use crate::process::Usage;
+use crate::process::{Reading, Usage};
 use crate::progress::Progress;
 use crate::record::Recorder;
+use crate::scenario::Command;
 use crate::shared::{Shared, Stage, WorkerState};
 use crate::topology::{self, Names};
 use crate::worker::{self, Leavings, Worker};
@@ -53,6 +56,10 @@ pub(crate) struct Outcome {
     /// Messages due in the measured span that could not be sent.
     pub(crate) unsent: u64,
     pub(crate) latencies: Recorder,
+    /// Soak: of its three thirds, in order.
+    pub(crate) thirds: Vec<Recorder>,
+    /// Churn: from connect to the acknowledged subscription.
+    pub(crate) subscribed_latencies: Recorder,
     pub(crate) lag: Recorder,
     pub(crate) node: Option<Usage>,
     pub(crate) node_rss_before_octets: u64,
@@ -75,14 +82,14 @@ pub(crate) struct Outcome {
 }
 
 /// A moment's counters.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Mark {
     at: Instant,
     sent: u64,
     delivered: u64,
     delivered_octets: u64,
-    node: Option<Usage>,
-    generator: Usage,
+    node: Option<Reading>,
+    generator: Reading,
 }
 
 impl Mark {
@@ -92,9 +99,27 @@ impl Mark {
             sent: shared.sum(|w| &w.sent),
             delivered: shared.sum(|w| &w.delivered),
             delivered_octets: shared.sum(|w| &w.delivered_octets),
-            node: plan.node_pid.and_then(Usage::read),
-            generator: Usage::read(std::process::id()).unwrap_or_default(),
+            node: plan.node_pid.and_then(Reading::take),
+            generator: Reading::take(std::process::id()).unwrap_or_default(),
         }
+    }
+}
+
+/// What node and generator have used, added up from look to look.
+#[derive(Default)]
+struct Used {
+    node: Option<Usage>,
+    generator: Usage,
+}
+
+impl Used {
+    /// Adds what was used between two marks; the node's share of it.
+    fn add(&mut self, earlier: &Mark, later: &Mark) -> Usage {
+        self.generator += later.generator.since(&earlier.generator);
+        let Some((after, before)) = later.node.as_ref().zip(earlier.node.as_ref()) else { return Usage::default() };
+        let node = after.since(before);
+        *self.node.get_or_insert_default() += node;
+        node
     }
 }
 
@@ -109,7 +134,7 @@ fn thread_cpu_ns(shared: &Shared) -> Vec<u64> {
 }
 
 /// Names no other run has.
-pub(crate) fn fresh_names(plan: &Plan) -> Names {
+fn fresh_names(plan: &Plan) -> Names {
     let pid = u64::from(std::process::id());
     let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let run = mix(plan.seed ^ pid << 32 ^ since_boot.tv_nsec.cast_unsigned() ^ since_boot.tv_sec.cast_unsigned() << 20);
@@ -121,7 +146,7 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
     let names = fresh_names(plan);
     let shared = Shared::new(plan.threads, plan.pubs);
     let progress = Progress::new(label);
-    let node_rss = || plan.node_pid.and_then(Usage::read).map_or(0, |usage| usage.rss_octets);
+    let node_rss = || plan.node_pid.and_then(Reading::take).map_or(0, |reading| reading.rss_octets);
     let node_rss_before_octets = node_rss();
     let stats_before = plan.node_stats.as_deref().map(NodeStats::read).transpose()?;
 
@@ -131,12 +156,15 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
                 let shared = &shared;
                 thread::Builder::new()
                     .name(format!("load-{index}"))
-                    .spawn_scoped(scope, move || match Worker::run(plan, shared, index, names) {
-                        Ok(leavings) => leavings,
-                        Err(error) => {
+                    .spawn_scoped(scope, move || {
+                        let left = match plan.command {
+                            Command::Churn => churn::run(plan, shared, index, names),
+                            _ => Worker::run(plan, shared, index, names),
+                        };
+                        left.unwrap_or_else(|error| {
                             shared.fail(error);
                             Leavings::default()
-                        }
+                        })
                     })
                     .map_err(BenchError::system("start a thread"))
             })
@@ -165,6 +193,7 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
     for worker in &leavings {
         outcome.latencies.merge(&worker.latencies);
         outcome.lag.merge(&worker.lag);
+        outcome.subscribed_latencies.merge(&worker.subscribed);
         outcome.unsent += worker.unsent;
     }
     outcome.faults = worker::balance(&mut leavings, plan.copies());
@@ -172,20 +201,6 @@ pub(crate) fn drive(plan: &Plan, label: &str) -> Result<Outcome> {
         outcome.node_drops = Some(NodeStats::read(socket)?.since(&before));
     }
     Ok(outcome)
-}
-
-/// An ended connection means something else when the node's process is gone too.
-fn with_fate(error: BenchError, plan: &Plan) -> BenchError {
-    match error {
-        BenchError::Ended { connection, stage, reason } if plan.node_pid.is_some_and(crate::process::is_gone) => {
-            BenchError::Ended {
-                connection,
-                stage,
-                reason: format!("{reason}; the node's process has ended: see its log"),
-            }
-        }
-        other => other,
-    }
 }
 
 /// Waits until `done` says so; fails when it stands still.
@@ -220,6 +235,10 @@ fn until(
 
 /// Leads the workers through the stages.
 fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -> u64) -> Result<Outcome> {
+    if plan.command == Command::Churn {
+        // Whoever connects is part of what is measured.
+        return Ok(Outcome { connections: plan.pubs.into(), ..measure(plan, shared, progress) });
+    }
     let parts = topology::parts(plan);
     let connections = parts.len() as u64;
     let subscriptions: u64 = parts.iter().map(|part| u64::from(part.share.len())).sum();
@@ -240,18 +259,32 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
     let node_rss_subscribed_octets = node_rss();
     shared.advance(Stage::Prepare);
     until(shared, progress, "signing headers", "", 1, || u64::from(shared.all(|w| &w.prepared)))?;
+    Ok(Outcome {
+        node_rss_connected_octets,
+        node_rss_subscribed_octets,
+        connections,
+        connect_seconds: connected.as_secs_f64(),
+        subscriptions,
+        subscribe_seconds: subscribed.as_secs_f64(),
+        variants: if plan.presigns() { crate::publisher::variants(plan) } else { 0 },
+        ..measure(plan, shared, progress)
+    })
+}
 
+/// Warms up, measures and drains.
+fn measure(plan: &Plan, shared: &Shared, progress: &Progress) -> Outcome {
     let from_ns = shared.now_ns() + plan.warmup.as_nanos() as u64;
     let to_ns = if plan.count.is_some() { u64::MAX } else { from_ns + plan.duration.as_nanos() as u64 };
     shared.measure_from_ns.store(from_ns, Ordering::Release);
     shared.measure_to_ns.store(to_ns, Ordering::Release);
     shared.advance(Stage::Warm);
     sleep_until(shared, from_ns);
-    let (threads_before, before) = (thread_cpu_ns(shared), Mark::take(plan, shared));
+    let (threads_before, first) = (thread_cpu_ns(shared), Mark::take(plan, shared));
     shared.advance(Stage::Measure);
 
     let (mut samples, mut latencies) = (Vec::new(), Recorder::default());
-    let mut last = before;
+    let mut thirds = if plan.command == Command::Soak { vec![Recorder::default(); 3] } else { Vec::new() };
+    let (mut last, mut used) = (first.clone(), Used::default());
     let mut counted = Counted::default();
     loop {
         let next = shared.now_ns() + SAMPLE.as_nanos() as u64;
@@ -267,11 +300,16 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
             continue;
         }
         let mark = Mark::take(plan, shared);
-        samples.push(sample(&before, &last, &mark, shared, &mut latencies));
-        last = mark;
-        if let Some(sample) = samples.last() {
-            progress.sample(sample, plan);
+        let node = used.add(&last, &mark);
+        let (sample, span) = sample(first.at, &last, &mark, node, shared);
+        let share = share_done(plan, &sample, mark.delivered - first.delivered);
+        latencies.merge(&span);
+        if let Some(third) = thirds.get_mut((share * 3.0).min(2.0) as usize) {
+            third.merge(&span);
         }
+        progress.sample(&sample, share, plan.node_pid.is_some());
+        samples.push(sample);
+        last = mark;
     }
     let (after, threads_after) = (Mark::take(plan, shared), thread_cpu_ns(shared));
     if plan.count.is_some() {
@@ -280,59 +318,72 @@ fn lead(plan: &Plan, shared: &Shared, progress: &Progress, node_rss: impl Fn() -
     shared.advance(Stage::Drain);
     drain(plan, shared);
 
-    let seconds = (after.at - before.at).as_secs_f64();
+    used.add(&last, &after);
+    let seconds = (after.at - first.at).as_secs_f64();
     let busiest = threads_before
         .iter()
         .zip(&threads_after)
         .map(|(before, after)| after.saturating_sub(*before))
         .max()
         .unwrap_or(0);
-    Ok(Outcome {
+    Outcome {
         seconds,
-        sent: after.sent - before.sent,
-        delivered: after.delivered - before.delivered,
-        delivered_octets: after.delivered_octets - before.delivered_octets,
-        unsent: 0,
+        sent: after.sent - first.sent,
+        delivered: after.delivered - first.delivered,
+        delivered_octets: after.delivered_octets - first.delivered_octets,
         latencies,
-        lag: Recorder::default(),
-        node: after.node.zip(before.node).map(|(after, before)| after - before),
-        node_rss_before_octets: 0,
-        node_rss_connected_octets,
-        node_rss_subscribed_octets,
-        generator: after.generator - before.generator,
+        thirds,
+        node: used.node,
+        generator: used.generator,
         generator_busy: busiest as f64 / 1e9 / seconds,
-        generator_waited: (after.generator - before.generator).waited_ns as f64 / 1e9 / seconds,
-        faults: Faults::default(),
-        node_drops: None,
+        generator_waited: used.generator.waited_ns as f64 / 1e9 / seconds,
         samples,
-        connections,
-        connect_seconds: connected.as_secs_f64(),
-        subscriptions,
-        subscribe_seconds: subscribed.as_secs_f64(),
-        variants: crate::publisher::variants(plan),
-    })
+        ..Outcome::default()
+    }
+}
+
+/// How much of the measurement is behind us, 0..1.
+fn share_done(plan: &Plan, sample: &Sample, delivered: u64) -> f64 {
+    let share = match plan.count {
+        Some(count) => delivered as f64 / (count as f64 * f64::from(plan.copies())),
+        None => sample.seconds / plan.duration.as_secs_f64().max(1e-9),
+    };
+    share.min(1.0)
 }
 
 /// The end of a counted run: everything sent, and delivered or given up.
 #[derive(Default)]
 struct Counted {
-    delivered: u64,
-    moved: Option<Instant>,
+    /// Sent and delivered, and since when.
+    stood: Option<((u64, u64), Instant)>,
 }
 
 impl Counted {
     fn is_out(&mut self, plan: &Plan, shared: &Shared) -> bool {
-        if !shared.all(|w| &w.finished) {
-            return false;
+        // Whoever waits for what is lost sends no more; a schedule merely has gaps.
+        let patience = if shared.all(|w| &w.finished) {
+            COUNTED_PATIENCE
+        } else if plan.paced() {
+            Duration::MAX
+        } else {
+            STALL
+        };
+        let (sent, delivered) = (shared.sum(|w| &w.sent), shared.sum(|w| &w.delivered));
+        // Those who churn go on until they are stopped.
+        let complete = shared.all(|w| &w.finished)
+            && (plan.command == Command::Churn || delivered >= sent * u64::from(plan.copies()));
+        complete || self.stands((sent, delivered), Instant::now()) > patience
+    }
+
+    /// For how long the counters have not moved.
+    fn stands(&mut self, counters: (u64, u64), now: Instant) -> Duration {
+        match self.stood {
+            Some((before, since)) if before == counters => now - since,
+            _ => {
+                self.stood = Some((counters, now));
+                Duration::ZERO
+            }
         }
-        let delivered = shared.sum(|w| &w.delivered);
-        let moved = *self.moved.get_or_insert_with(Instant::now);
-        if delivered > self.delivered {
-            (self.delivered, self.moved) = (delivered, Some(Instant::now()));
-        } else if moved.elapsed() > COUNTED_PATIENCE {
-            return true; // the drain waits for the rest
-        }
-        delivered >= shared.sum(|w| &w.sent) * u64::from(plan.copies())
     }
 }
 
@@ -350,7 +401,7 @@ fn sleep_until(shared: &Shared, at_ns: u64) {
 fn drain(plan: &Plan, shared: &Shared) {
     let copies = u64::from(plan.copies());
     let (mut last, mut moved) = (0, Instant::now());
-    while shared.stage() == Stage::Drain {
+    while shared.stage() == Stage::Drain && plan.command != Command::Churn {
         let (sent, delivered) = (shared.sum(|w| &w.sent), shared.sum(|w| &w.delivered));
         if delivered >= sent * copies || moved.elapsed() > DRAIN {
             // One breath more: surplus copies should get the chance to show.
@@ -364,7 +415,8 @@ fn drain(plan: &Plan, shared: &Shared) {
     }
 }
 
-fn sample(first: &Mark, last: &Mark, mark: &Mark, shared: &Shared, latencies: &mut Recorder) -> Sample {
+/// What happened since `last`, and how long it took.
+fn sample(start: Instant, last: &Mark, mark: &Mark, node: Usage, shared: &Shared) -> (Sample, Recorder) {
     let mut span = Recorder::default();
     for worker in &shared.workers {
         if let Ok(mut live) = worker.0.latencies.lock() {
@@ -372,17 +424,31 @@ fn sample(first: &Mark, last: &Mark, mark: &Mark, shared: &Shared, latencies: &m
             live.clear();
         }
     }
-    latencies.merge(&span);
     let seconds = (mark.at - last.at).as_secs_f64().max(1e-9);
     let figures = span.percentiles();
-    let node_cpu_ns = mark.node.zip(last.node).map_or(0, |(now, before)| (now - before).cpu_ns);
-    Sample {
-        seconds: (mark.at - first.at).as_secs_f64(),
+    let sample = Sample {
+        seconds: (mark.at - start).as_secs_f64(),
         sent_per_s: (mark.sent - last.sent) as f64 / seconds,
         delivered_per_s: (mark.delivered - last.delivered) as f64 / seconds,
         p99_us: figures.p99_us,
         p99_9_us: figures.p99_9_us,
-        node_cpu: node_cpu_ns as f64 / 1e9 / seconds,
-        node_rss_octets: mark.node.map_or(0, |usage| usage.rss_octets),
+        node_cpu: node.cpu_ns as f64 / 1e9 / seconds,
+        node_rss_octets: mark.node.as_ref().map_or(0, |reading| reading.rss_octets),
+    };
+    (sample, span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_run_that_stands_still_is_given_up() {
+        let (mut counted, start) = (Counted::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(counted.stands((5, 4), at(0)), Duration::ZERO);
+        assert_eq!(counted.stands((5, 4), at(3)), Duration::from_secs(3));
+        assert_eq!(counted.stands((5, 5), at(4)), Duration::ZERO);
+        assert_eq!(counted.stands((5, 5), at(9)), Duration::from_secs(5));
     }
 }

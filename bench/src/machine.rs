@@ -95,6 +95,14 @@ pub(crate) fn may_use(cpu: u32) -> bool {
     cpu < CpuSet::MAX_CPU && sched_getaffinity(None).is_ok_and(|set| set.is_set(cpu))
 }
 
+/// Refuses a CPU this process may not run on, as `option` names it.
+pub(crate) fn expect_use(option: &str, cpu: u32) -> Result<()> {
+    if may_use(cpu) {
+        return Ok(());
+    }
+    Err(BenchError::Plan(format!("{option} {cpu}: this process may not run on CPU {cpu} (see taskset -p $$)")))
+}
+
 /// Binds the calling thread to `cpu`.
 pub(crate) fn pin(cpu: u32) -> Result<()> {
     let mut set = CpuSet::new();

@@ -12,6 +12,7 @@ mod command;
 mod drive;
 mod engine;
 mod error;
+mod fate;
 mod ledger;
 mod machine;
 mod node_stats;

@@ -55,6 +55,38 @@ fn base64(octets: &[u8]) -> String {
     text
 }
 
+/// Refuses options that the command would not look at.
+fn refuse_idle_options(command: Command, o: &Options) -> Result<()> {
+    use Command::{Capacity, Churn, Idle, Latency, Pingpong, Soak};
+    let pairs = matches!(command, Pingpong | Churn);
+    let open_loop = o.rate.is_some() || matches!(command, Latency | Idle | Soak | Capacity);
+    let ladder = o.rate.as_ref().is_some_and(|rates| rates.len() > 1);
+    let idle = [
+        (o.load.is_some() && command != Latency, "--load belongs to latency"),
+        (o.load.is_some() && o.rate.is_some(), "--load and --rate: one of them"),
+        (o.acks && command != Pingpong, "--acks belongs to pingpong"),
+        (o.connections.is_some() && command != Idle, "--connections belongs to idle"),
+        (o.hold_us.is_some() && command != Capacity, "--hold-us belongs to capacity"),
+        (o.subs.is_some() && pairs, "--subs: pingpong and churn have as many subscribers as --pubs"),
+        (o.names.is_some() && pairs, "--names: in pingpong and churn everybody has a name of its own"),
+        (o.fanout.is_some() && pairs, "--fanout: in pingpong and churn every message is for one"),
+        (o.spread.is_some() && pairs, "--spread: in pingpong and churn everybody has one to write to"),
+        (o.rate.is_some() && pairs, "--rate: pingpong and churn go on when they are answered"),
+        (ladder && command != Latency, "--rate: a ladder of rates belongs to latency"),
+        (o.window.is_some() && pairs, "--window: pingpong and churn have one message under way per pair"),
+        (o.window.is_some() && open_loop && o.load.is_none(), "--window: an open loop waits for nobody"),
+        (o.arrivals.is_some() && !open_loop, "--arrivals belongs to an open loop: give a --rate"),
+        (
+            o.threads.is_some() && o.connections_per_thread.is_some(),
+            "--threads and --connections-per-thread: one of them",
+        ),
+    ];
+    match idle.into_iter().find(|(is_idle, _)| *is_idle) {
+        Some((_, reason)) => Err(BenchError::Plan(reason.into())),
+        None => Ok(()),
+    }
+}
+
 /// A checked plan: every choice made, every impossibility refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -103,6 +135,9 @@ pub(crate) struct Plan {
 const IDLE_CONNECTIONS: u32 = 1000;
 /// Generator threads there can be: a thread wakes others by a mask of this many.
 const THREADS_MAX: u32 = 64;
+/// What a SLIM message may have, and what header and framing have of it besides the identity token, at most.
+const MESSAGE_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+const HEADER_OCTETS: u64 = 4096;
 /// Octets of header and framing around a payload, about: what the default window is reckoned with.
 const OVERHEAD_OCTETS: f64 = 480.0;
 
@@ -110,6 +145,7 @@ impl Plan {
     /// Makes the choices and refuses the impossible.
     pub(crate) fn check(command: Command, options: Options) -> Result<Self> {
         let refuse = |reason: String| Err(BenchError::Plan(reason));
+        refuse_idle_options(command, &options)?;
         let o = options.clone();
         let fanout = o.fanout.unwrap_or(if command == Command::Fanout { Fanout::All } else { Fanout::One });
         let pubs = o.pubs.unwrap_or(if command == Command::Churn { 16 } else { 1 });
@@ -144,15 +180,19 @@ impl Plan {
         let load = o.load.unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let idle = if command == Command::Idle { o.connections.unwrap_or(IDLE_CONNECTIONS) } else { 0 };
+        let connections = match command {
+            Command::Churn => u64::from(pubs),
+            _ => u64::from(pubs) + u64::from(subs) + u64::from(idle),
+        };
         let threads = match (o.threads, o.connections_per_thread) {
             (Some(threads), _) => threads,
             (None, Some(0)) => return refuse("--connections-per-thread must be at least 1".into()),
-            (None, Some(each)) => {
-                (u64::from(pubs) + u64::from(subs) + u64::from(idle)).div_ceil(u64::from(each)) as u32
-            }
+            (None, Some(each)) => connections.div_ceil(u64::from(each)) as u32,
             (None, None) if cpus < 4 => 1,
             (None, None) => cpus / 2,
         };
+        // One who visits at a time at least.
+        let threads = if command == Command::Churn { threads.min(pubs) } else { threads };
         let pin = o.pin.unwrap_or_default();
 
         if pubs == 0 || subs == 0 || names == 0 || threads == 0 || window == 0 {
@@ -161,17 +201,21 @@ impl Plan {
         if threads > THREADS_MAX {
             return refuse(format!("{threads} generator threads: at most {THREADS_MAX}"));
         }
-        if sizes.max() as usize > 4 * 1024 * 1024 - 4096 {
+        let identity = o.identity.unwrap_or(229);
+        if u64::from(sizes.max()) + u64::from(identity) > MESSAGE_OCTETS_MAX - HEADER_OCTETS {
             return refuse("--payload: with its header the message would pass SLIM's 4 MiB limit".into());
+        }
+        if duration.is_zero() && o.count.is_none() {
+            return refuse("--duration 0 measures nothing".into());
+        }
+        if o.count == Some(0) || o.verify_one_in == Some(0) {
+            return refuse("--count and --verify-one-in must be at least 1".into());
         }
         if let Some(rate) = rates.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
             return refuse(format!("--rate {rate}: not a rate"));
         }
         if let Some(share) = load.iter().find(|share| !(**share > 0.0 && **share <= 2.0)) {
             return refuse(format!("--load {share}: not a share of the capacity"));
-        }
-        if !load.is_empty() && command != Command::Latency {
-            return refuse("--load belongs to latency".into());
         }
         if fanout == Fanout::All && subs > names && subs % names != 0 {
             return refuse(format!(
@@ -188,18 +232,17 @@ impl Plan {
         if !pin.is_empty() && pin.len() < threads as usize {
             return refuse(format!("--pin names {} CPUs for {threads} threads", pin.len()));
         }
-        if let Some(cpu) = pin.iter().find(|cpu| !crate::machine::may_use(**cpu)) {
-            return refuse(format!("--pin {cpu}: this process may not run on CPU {cpu} (see taskset -p $$)"));
-        }
+        pin.iter().try_for_each(|&cpu| crate::machine::expect_use("--pin", cpu))?;
         if let Some(pid) = o.node_pid
             && !Path::new(&format!("/proc/{pid}/stat")).exists()
         {
             return refuse(format!("--node-pid {pid}: no such process"));
         }
-        if command != Command::Pingpong && o.acks {
-            return refuse("--acks belongs to pingpong".into());
-        }
         let endpoint = o.node.unwrap_or_else(|| "127.0.0.1:46357".into());
+        let port = endpoint.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            return refuse(format!("--node {endpoint}: it is not HOST:PORT"));
+        }
         let (tls, authorization) = credentials(&options, &endpoint)?;
         let behind_socket = match &o.node_stats {
             Some(socket) => crate::node_stats::NodeStats::read(socket)?.process,
@@ -229,7 +272,7 @@ impl Plan {
             fanout,
             spread,
             sizes,
-            identity: o.identity.unwrap_or(229),
+            identity,
             window,
             rates,
             load,
@@ -272,6 +315,16 @@ impl Plan {
             )));
         }
         Ok(())
+    }
+
+    /// Whether a schedule says when to send, and not what was answered.
+    pub(crate) fn paced(&self) -> bool {
+        !self.rates.is_empty()
+    }
+
+    /// Whether headers are signed before the clock starts.
+    pub(crate) fn presigns(&self) -> bool {
+        self.peer == Peer::Slim && !self.fresh && !self.no_mac
     }
 
     /// Receivers each message should reach.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::drive::Sample;
-use crate::plan::Plan;
 
 /// How often plain lines come.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -51,12 +50,11 @@ impl Progress {
     }
 
     /// The measurement: live rate, p99, node CPU.
-    pub(crate) fn sample(&self, sample: &Sample, plan: &Plan) {
+    pub(crate) fn sample(&self, sample: &Sample, share_done: f64, knows_node: bool) {
         if sample.p99_us > 0.0 {
             self.p99_us.set(sample.p99_us);
         }
-        let share = sample.seconds / plan.duration.as_secs_f64().max(1e-9);
-        self.show(share, || live(sample, self.p99_us.get(), plan.node_pid.is_some()));
+        self.show(share_done, || live(sample, self.p99_us.get(), knows_node));
     }
 
     /// Takes the bar away.

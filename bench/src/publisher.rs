@@ -16,8 +16,8 @@ use crate::topology::{self, Names};
 
 /// All pre-signed headers of a run together stay below this.
 const POOLS_OCTETS_MAX: u64 = 512 * 1024 * 1024;
-/// Octets of one pre-signed header, about.
-const HEADER_OCTETS: u64 = 512;
+/// Octets of one pre-signed header without its identity token, about.
+const HEADER_OCTETS: u64 = 280;
 /// What SDKs ask for when all shall get it (slim-wire §8).
 const FANOUT_ALL: u32 = 256;
 
@@ -61,6 +61,8 @@ pub(crate) struct Publisher {
     waiting: Option<u64>,
     sizes: crate::sizes::Sizes,
     random: Random,
+    /// Apart from what makes runs differ, so that the same seed gives the same sizes.
+    size_random: Random,
     identity: u32,
     fresh: bool,
     session_type: u8,
@@ -68,7 +70,7 @@ pub(crate) struct Publisher {
 
 /// Pre-signed headers each publisher of this plan gets.
 pub(crate) fn variants(plan: &Plan) -> u32 {
-    let fits = POOLS_OCTETS_MAX / HEADER_OCTETS / u64::from(plan.pubs);
+    let fits = POOLS_OCTETS_MAX / (HEADER_OCTETS + u64::from(plan.identity)) / u64::from(plan.pubs);
     u64::from(plan.variants).min(fits.max(16)) as u32
 }
 
@@ -157,6 +159,7 @@ impl Publisher {
             waiting: None,
             sizes: plan.sizes.clone(),
             random,
+            size_random: Random::new(plan.seed ^ mix(u64::from(number) << 1 | 1)),
             identity: plan.identity,
             fresh: plan.fresh && plan.peer == Peer::Slim,
             session_type: if plan.fanout == Fanout::All { 2 } else { 1 },
@@ -181,7 +184,7 @@ impl Publisher {
         let (name, tally) = &mut self.flows[head.flow as usize];
         let stamp =
             Stamp { run: self.run, publisher: self.number, name: *name, kind, sequence: tally.count, intended_ns };
-        let octets = self.sizes.draw(&mut self.random);
+        let octets = self.sizes.draw(&mut self.size_random);
         let envelope = Envelope {
             session_id: self.number + 1,
             message_id: (tally.count & 0x7fff_ffff) as u32,

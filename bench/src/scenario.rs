@@ -102,132 +102,138 @@ impl EngineKind {
     }
 }
 
+/// Headings of the help.
+const NODE: &str = "Node";
+const LOAD: &str = "Load";
+const LENGTH: &str = "Length";
+const GENERATOR: &str = "Generator";
+
 /// Options as written; what is absent takes the command's default. A scenario file has exactly these keys, with
 /// `_` for `-`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
     /// Where the node listens, HOST:PORT (default: 127.0.0.1:46357)
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help_heading = NODE)]
     pub(crate) node: Option<String>,
     /// What listens there (default: slim)
-    #[arg(long)]
+    #[arg(long, help_heading = NODE)]
     pub(crate) peer: Option<Peer>,
-    /// Publishing connections (default: 1)
-    #[arg(long)]
+    /// Publishing connections; pairs in ping-pong, clients at a time in churn (default: 1; churn 16)
+    #[arg(long, help_heading = LOAD)]
     pub(crate) pubs: Option<u32>,
-    /// Subscribing connections (default: 1)
-    #[arg(long)]
+    /// Subscribing connections (default: 1; fanout 8)
+    #[arg(long, help_heading = LOAD)]
     pub(crate) subs: Option<u32>,
-    /// Names subscribed to (default: as many as subscribers; 1 with --fanout all)
-    #[arg(long)]
+    /// Names subscribed to (default: as many as subscribers; 1 with --fanout all; names 10000)
+    #[arg(long, help_heading = LOAD)]
     pub(crate) names: Option<u32>,
     /// How many receivers each message asks for (default: one)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) fanout: Option<Fanout>,
-    /// Which name a publisher addresses (default: pair)
-    #[arg(long)]
+    /// Which name a publisher addresses (default: pair; names uniform)
+    #[arg(long, help_heading = LOAD)]
     pub(crate) spread: Option<Spread>,
     /// Payload octets: 256, 64-1024, or 64:70,1024:25,16384:5; mls:256 is as large as 256 octets become under MLS (default: 256)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) payload: Option<String>,
     /// Octets of the identity token in every header (default: 229)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) identity: Option<u32>,
     /// Messages a publisher may have under way (default: about 256 KiB of them, 8 to 512)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) window: Option<u32>,
-    /// Messages per second of all publishers together, one or a ladder: 1000,5000,20000
-    #[arg(long, value_delimiter = ',')]
+    /// Messages per second of all publishers together; for latency one or a ladder, 1000,5000,20000 (default: 1000; capacity starts at 10000)
+    #[arg(long, value_delimiter = ',', help_heading = LOAD)]
     pub(crate) rate: Option<Vec<f64>>,
     /// Latency: shares of the node's own capacity instead of rates, 0.1,0.5; a closed window finds it first
-    #[arg(long, value_delimiter = ',', value_name = "SHARES", conflicts_with = "rate")]
+    #[arg(long, value_delimiter = ',', value_name = "SHARES", conflicts_with = "rate", help_heading = LOAD)]
     pub(crate) load: Option<Vec<f64>>,
     /// Gaps between messages (default: even)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) arrivals: Option<Arrivals>,
-    /// Seconds measured (each step of a ladder) (default: 5)
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds measured, each step of a ladder (default: 5; soak 600)
+    #[arg(long, value_name = "SECONDS", help_heading = LENGTH)]
     pub(crate) duration: Option<f64>,
     /// Seconds before measuring (default: 1)
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = LENGTH)]
     pub(crate) warmup: Option<f64>,
-    /// Stop after this many messages instead of a duration (ping-pong: round trips)
-    #[arg(long)]
+    /// Stop after this many messages instead of a duration (ping-pong: round trips; churn: cycles)
+    #[arg(long, help_heading = LENGTH)]
     pub(crate) count: Option<u64>,
     /// Generator threads: as many as keep each at this many connections or fewer
-    #[arg(long, value_name = "COUNT", conflicts_with = "threads")]
+    #[arg(long, value_name = "COUNT", conflicts_with = "threads", help_heading = GENERATOR)]
     pub(crate) connections_per_thread: Option<u32>,
     /// Generator threads (default: 1 up to 3 CPUs, else half of them)
-    #[arg(long)]
+    #[arg(long, help_heading = GENERATOR)]
     pub(crate) threads: Option<u32>,
     /// CPUs for the generator threads, 1,3 (default: no pinning)
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', help_heading = GENERATOR)]
     pub(crate) pin: Option<Vec<u32>>,
     /// How the generator drives its sockets (default: io-uring; epoll, said in a line, where the kernel denies it)
-    #[arg(long)]
+    #[arg(long, help_heading = GENERATOR)]
     pub(crate) engine: Option<EngineKind>,
     /// Seed of every random choice (default: 1)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) seed: Option<u64>,
     /// Sign every message anew instead of walking pre-signed headers
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fresh: bool,
     /// Offer no key in the negotiation, so that links run without header MAC; the node must allow it
     /// (require_header_mac: false)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_mac: bool,
     /// Pre-signed headers per publisher (default: 4096; 65536 over many names)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) variants: Option<u32>,
     /// Verify the header MAC of one received message in this many (default: 64)
-    #[arg(long)]
+    #[arg(long, help_heading = GENERATOR)]
     pub(crate) verify_one_in: Option<u32>,
     /// Leave Nagle's algorithm on at the client, as the SDKs do
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) nagle: bool,
     /// Never sleep while measuring: what a wake-up of the generator costs is not the node's
-    #[arg(long)]
+    #[arg(long, help_heading = GENERATOR)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) spin: bool,
     /// Ping-pong: write an acknowledgement before each answer and after each reply, as reliable sessions do
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) acks: bool,
     /// Speak TLS
-    #[arg(long)]
+    #[arg(long, help_heading = NODE)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) tls: bool,
     /// TLS: authorities to trust, a PEM file (default: the system's)
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls", help_heading = NODE)]
     pub(crate) ca_source: Option<PathBuf>,
     /// TLS: take any certificate
-    #[arg(long, requires = "tls", conflicts_with = "ca_source")]
+    #[arg(long, requires = "tls", conflicts_with = "ca_source", help_heading = NODE)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) insecure_skip_verify: bool,
     /// TLS: the name the node's certificate carries (default: the host of --node)
-    #[arg(long, value_name = "NAME", requires = "tls")]
+    #[arg(long, value_name = "NAME", requires = "tls", help_heading = NODE)]
     pub(crate) server_name: Option<String>,
     /// A file with USERNAME:PASSWORD, for a node with `auth: basic`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = NODE)]
     pub(crate) basic_auth: Option<PathBuf>,
     /// The node's stats socket, for what it dropped and why, and for its process
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", help_heading = NODE)]
     pub(crate) node_stats: Option<PathBuf>,
     /// The node's process, for its CPU time and memory (default: the one behind --node-stats)
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", help_heading = NODE)]
     pub(crate) node_pid: Option<u32>,
     /// Idle: connections to hold (default: 1000)
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD)]
     pub(crate) connections: Option<u32>,
     /// Capacity: the p99.9 to hold, in microseconds (default: 10000)
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", help_heading = LOAD)]
     pub(crate) hold_us: Option<u64>,
     /// Repeats of each measurement (default: 1; capacity 3)
-    #[arg(long)]
+    #[arg(long, help_heading = LENGTH)]
     pub(crate) repeats: Option<u32>,
 }
 

@@ -47,6 +47,9 @@ impl Stage {
     }
 }
 
+/// How often latencies are handed to the coordinator.
+const HAND_OVER_NS: u64 = 150_000_000;
+
 /// Keeps neighbours off each other's cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -65,8 +68,9 @@ pub(crate) struct WorkerState {
     pub(crate) finished: AtomicBool,
     pub(crate) parked: AtomicBool,
     pub(crate) thread_id: AtomicU32,
-    /// Latencies since the coordinator last looked.
+    /// Latencies since the coordinator last looked, and when some were last handed over.
     pub(crate) latencies: Mutex<Recorder>,
+    handed_over_ns: AtomicU64,
 }
 
 /// See the module.
@@ -116,6 +120,12 @@ impl Shared {
         wakers.iter().flatten().for_each(Waker::wake);
     }
 
+    /// Notes that the calling thread is this worker's.
+    pub(crate) fn set_thread(&self, worker: usize) {
+        let id = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+        self.workers[worker].0.thread_id.store(id, Ordering::Release);
+    }
+
     /// Leaves a worker's waker for the others.
     pub(crate) fn set_waker(&self, worker: usize, waker: Waker) {
         self.wakers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[worker] = Some(waker);
@@ -124,6 +134,21 @@ impl Shared {
     /// All wakers, for a worker to keep once every worker has left its own.
     pub(crate) fn wakers(&self) -> Vec<Option<Waker>> {
         self.wakers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Hands a worker's latencies over now and then, which empties `latencies`.
+    pub(crate) fn hand_over(&self, worker: usize, latencies: &mut Recorder) {
+        let (state, now_ns) = (&self.workers[worker].0, self.now_ns());
+        if now_ns - state.handed_over_ns.load(Ordering::Relaxed) < HAND_OVER_NS {
+            return;
+        }
+        state.handed_over_ns.store(now_ns, Ordering::Relaxed);
+        if latencies.count() > 0
+            && let Ok(mut live) = state.latencies.try_lock()
+        {
+            live.merge(latencies);
+            latencies.clear();
+        }
     }
 
     /// Ends the run with an error; the first one counts.

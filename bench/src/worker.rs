@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Wanted, slim};
 use crate::engine::{self, Arrival, Door, Outbox, Waker};
 use crate::error::{BenchError, Result};
+use crate::fate::{self, CLOSED};
 use crate::ledger::{Books, Faults, Flow, ReceiverBook};
 use crate::pace::Pace;
 use crate::payload::{Kind, mix};
@@ -28,10 +29,6 @@ const SUBSCRIPTIONS_UNDER_WAY: u64 = 512;
 const SPIN_NS: u64 = 60_000;
 /// Longest wait: how soon a stage change is seen without a wake-up.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// What an end without a word may mean, before a connection was ready.
-const CLOSED: &str = "closed by the node";
-/// How often latencies are handed to the coordinator.
-const HAND_OVER_NS: u64 = 150_000_000;
 
 /// One connection.
 struct Link {
@@ -54,6 +51,10 @@ pub(crate) struct Leavings {
     pub(crate) latencies: Recorder,
     pub(crate) lag: Recorder,
     pub(crate) unsent: u64,
+    /// Faults that are in no book.
+    pub(crate) faults: Faults,
+    /// Churn: from connect to the acknowledged subscription.
+    pub(crate) subscribed: Recorder,
 }
 
 /// See the module.
@@ -69,7 +70,6 @@ pub(crate) struct Worker<'a> {
     sent: u64,
     failure: Option<BenchError>,
     wakers: Vec<Option<Waker>>,
-    handed_over_ns: u64,
 }
 
 /// Which thread drives the `index`-th connection of its kind.
@@ -84,8 +84,7 @@ impl<'a> Worker<'a> {
             crate::machine::pin(cpu)?;
         }
         let door = engine::open(plan.engine, !plan.nagle)?;
-        let state = &shared.workers[index].0;
-        state.thread_id.store(rustix::thread::gettid().as_raw_pid().cast_unsigned(), Ordering::Release);
+        shared.set_thread(index);
         shared.set_waker(index, door.waker());
         let mut worker = Self {
             plan,
@@ -99,7 +98,6 @@ impl<'a> Worker<'a> {
             sent: 0,
             failure: None,
             wakers: Vec::new(),
-            handed_over_ns: 0,
         };
         worker.connect()?;
         worker.turns()?;
@@ -245,6 +243,7 @@ impl<'a> Worker<'a> {
     }
 
     fn subscribe(&mut self) -> Result<()> {
+        let identity = vec![b't'; self.plan.identity as usize];
         for link in &mut self.links {
             let wanted = u64::from(link.part.share.len());
             while link.asked < wanted && link.asked - link.receiver.subscribed < SUBSCRIPTIONS_UNDER_WAY {
@@ -256,8 +255,7 @@ impl<'a> Worker<'a> {
                 } else {
                     topology::instance_of(self.plan, self.names, index, link.part.subscriber)
                 };
-                let wanted =
-                    Wanted { name: self.names.name(index, instance), text: &text, index, identity: &[b't'; 229] };
+                let wanted = Wanted { name: self.names.name(index, instance), text: &text, index, identity: &identity };
                 let answered = link.client.subscribe(&wanted, &mut link.out.octets).map_err(BenchError::Plan)?;
                 link.asked += 1;
                 link.receiver.subscribed += u64::from(!answered);
@@ -288,15 +286,15 @@ impl<'a> Worker<'a> {
         let mut more = false;
         let quota = self.plan.count.map(|count| count.div_ceil(u64::from(self.plan.pubs)));
         let now_ns = self.shared.now_ns();
-        let paced = !self.plan.rates.is_empty() && self.plan.command != Command::Pingpong;
+        let paced = self.plan.paced();
         let measure_from_ns = self.tallies.measure_from_ns;
         let mut unfinished = false;
         for link in &mut self.links {
             let Link { client, out, publisher: Some(publisher), dirty, .. } = link else { continue };
-            if let Some(quota) = quota
-                && stage == Stage::Measure
-                && publisher.has_had(quota)
-            {
+            let has_had = |publisher: &mut Publisher| {
+                stage == Stage::Measure && quota.is_some_and(|quota| publisher.has_had(quota))
+            };
+            if has_had(publisher) {
                 continue;
             }
             unfinished = true;
@@ -308,6 +306,7 @@ impl<'a> Worker<'a> {
                     publisher.pace = Some(Pace::new(rate, now_ns, phase, self.plan.arrivals, seed));
                 }
                 while out.len() + client.unsealed() < TURN_OCTETS
+                    && !has_had(publisher)
                     && let Some(due) = publisher.due(now_ns)
                 {
                     if !publisher.publish(client, due, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
@@ -323,15 +322,15 @@ impl<'a> Worker<'a> {
                 next_ns = next_ns.min(publisher.next_due_ns().unwrap_or(u64::MAX));
                 continue;
             }
-            while out.len() + client.unsealed() < TURN_OCTETS && has_credit(publisher, self.plan, self.shared) {
+            while out.len() + client.unsealed() < TURN_OCTETS
+                && !has_had(publisher)
+                && has_credit(publisher, self.plan, self.shared)
+            {
                 if !publisher.publish(client, now_ns, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
                     break;
                 }
                 *dirty = true;
                 self.sent += 1;
-                if stage == Stage::Measure && quota.is_some_and(|quota| publisher.has_had(quota)) {
-                    break;
-                }
             }
             more |= !out.blocked && out.len() + client.unsealed() >= TURN_OCTETS;
         }
@@ -423,16 +422,7 @@ impl<'a> Worker<'a> {
                 waker.wake();
             }
         }
-        let now_ns = self.shared.now_ns();
-        if now_ns - self.handed_over_ns >= HAND_OVER_NS {
-            self.handed_over_ns = now_ns;
-            if self.tallies.latencies.count() > 0
-                && let Ok(mut live) = self.shared.workers[self.index].0.latencies.try_lock()
-            {
-                live.merge(&self.tallies.latencies);
-                self.tallies.latencies.clear();
-            }
-        }
+        self.shared.hand_over(self.index, &mut self.tallies.latencies);
     }
 
     fn leave(&mut self) {
@@ -450,7 +440,8 @@ impl<'a> Worker<'a> {
             leavings.books.push(link.receiver.book);
             for publisher in [&mut link.publisher, &mut link.responder].into_iter().flatten() {
                 leavings.sent.extend(publisher.tallies());
-                if publisher.pace.is_some() && end_ns != u64::MAX {
+                // What a counted run was not asked for was never due.
+                if publisher.pace.is_some() && end_ns != u64::MAX && self.plan.count.is_none() {
                     leavings.unsent += publisher.unsent(end_ns);
                 }
             }
@@ -459,16 +450,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// A connection's end as an error: before it was ready, the peer is likely something else.
 fn ended(plan: &Plan, shared: &Shared, number: u32, ready: bool, reason: String) -> BenchError {
-    if !ready && (reason.starts_with("TLS") || reason.starts_with("401")) {
-        BenchError::Refused { endpoint: plan.endpoint.clone(), reason }
-    } else if ready {
-        BenchError::Ended { connection: number, stage: shared.stage().name(), reason }
-    } else {
-        let hint = if reason == CLOSED && plan.tls.is_none() { " (does it want --tls?)" } else { "" };
-        BenchError::Protocol { endpoint: plan.endpoint.clone(), peer: plan.peer.name(), reason: reason + hint }
-    }
+    fate::ended(plan, shared.stage().name(), number, ready, shared.sum(|w| &w.ready), reason)
 }
 
 /// Whether a publisher of a closed window may send one more.
@@ -484,7 +467,7 @@ fn has_credit(publisher: &Publisher, plan: &Plan, shared: &Shared) -> bool {
 
 /// Whether a parked worker has something to publish after all.
 fn may_publish(link: &Link, plan: &Plan, shared: &Shared) -> bool {
-    plan.rates.is_empty()
+    !plan.paced()
         && plan.count.is_none()
         && !link.out.blocked
         && link.publisher.as_ref().is_some_and(|publisher| !publisher.refused && has_credit(publisher, plan, shared))
@@ -500,9 +483,13 @@ pub(crate) fn settle(peer: Peer) {
 /// Adds what the workers leave to the run's books.
 pub(crate) fn balance(leavings: &mut [Leavings], copies: u32) -> Faults {
     let mut books = Books::default();
+    let mut unbooked = Faults::default();
     for worker in leavings {
         worker.sent.drain(..).for_each(|(flow, tally)| books.sent(flow, tally));
         worker.books.drain(..).for_each(|book| books.received(book));
+        unbooked.merge(&worker.faults);
     }
-    books.balance(u64::from(copies))
+    let mut faults = books.balance(u64::from(copies));
+    faults.merge(&unbooked);
+    faults
 }

@@ -93,6 +93,23 @@ fn plans_that_cannot_be() {
         ("throughput --duration -1", "--duration"),
         ("throughput --json /nonexistent/run.json", "/nonexistent/run.json"),
         ("throughput --plot run.jpeg", ".jpeg"),
+        ("throughput --json /tmp", "it is a folder"),
+        ("throughput --json - --csv -", "another output goes there"),
+        ("throughput --hgrm -", "it must be a file's name"),
+        ("throughput --plot /dev/null", "it must be a file's name"),
+        ("throughput --node nowhere", "it is not HOST:PORT"),
+        ("throughput --duration 0", "measures nothing"),
+        ("throughput --count 0", "at least 1"),
+        ("throughput --verify-one-in 0", "at least 1"),
+        ("throughput --identity 4200000", "4 MiB"),
+        ("throughput --rate 1000,2000", "a ladder of rates belongs to latency"),
+        ("latency --window 5", "an open loop waits for nobody"),
+        ("throughput --arrivals poisson", "give a --rate"),
+        ("pingpong --subs 5", "as many subscribers as --pubs"),
+        ("churn --rate 100", "go on when they are answered"),
+        ("throughput --connections 5", "belongs to idle"),
+        ("throughput --hold-us 5", "belongs to capacity"),
+        ("relay --cpu 4000", "may not run on CPU 4000"),
     ] {
         let options = if options.contains("-1") { options.replace(" -1", "=-1") } else { options.to_owned() };
         run(slimload(&options)).refused_with(complaint);
@@ -134,8 +151,11 @@ fn nobody_listens() {
 #[test]
 fn somebody_else_listens() {
     for answer in [&b"SSH-2.0-x\r\n"[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO {}\r\n"] {
-        run(slimload(&format!("throughput --node {}", server(answer))))
-            .refused_with("does not speak the expected protocol");
+        for command in ["throughput", "churn"] {
+            let ran = run(slimload(&format!("{command} --node {}", server(answer))));
+            ran.refused_with("does not speak the expected protocol");
+            assert_eq!(ran.stderr.contains("it answers in HTTP/1"), answer.starts_with(b"HTTP"), "{ran:?}");
+        }
     }
     let relay = Service::relay("epoll");
     run(slimload(&format!("throughput --node {}", relay.address))).refused_with("does not speak the expected protocol");
@@ -171,6 +191,45 @@ fn a_wrong_secret() {
     run(slimload(&format!("throughput --basic-auth {shapeless}"))).refused_with("USERNAME:PASSWORD");
 }
 
+/// Churn has a deadline of its own, shorter than that of the other commands.
+#[test]
+fn somebody_listens_and_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ran = run(slimload(&format!("churn --node {}", silent.local_addr().unwrap())));
+    ran.refused_with("negotiation did not finish within 5 s");
+    assert!(ran.stderr.contains("does the node require TLS or authentication?"), "{ran:?}");
+}
+
+/// A node that has no room for more is no stranger: it has let others in.
+#[test]
+fn the_node_takes_no_more_connections() {
+    let node = Node::start();
+    let crowded = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = crowded.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, client) in crowded.incoming().flatten().enumerate() {
+            match number {
+                0..16 => kit::join(client, node.address),
+                // Those are in by then; whoever else comes is shut out.
+                _ => thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    });
+    run(slimload(&format!("idle --connections 40 --node {address}")))
+        .refused_with("may the node have so many connections?");
+}
+
+#[test]
+fn the_node_dies_mid_run_and_nobody_knows_its_process() {
+    let mut relay = Service::relay("epoll");
+    let mut command =
+        slimload(&format!("latency --rate 500 --peer relay --node {} --duration 30 --warmup 0", relay.address));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(500));
+    relay.kill();
+    kit::finish(child, &command).refused_with("the node's process has ended");
+}
+
 #[test]
 fn the_node_dies_mid_run() {
     let folder = Folder::new("death");
@@ -197,7 +256,7 @@ fn what_was_asked_for_is_written_whole() {
     let node = Node::start();
     let at = |name: &str| folder.0.join(name).display().to_string();
     let ran = run(slimload(&format!(
-        "latency --node {} --rate 200,400 --duration 0.2 --warmup 0 --json {} --csv {} --hgrm {} --plot {}",
+        "latency --node {} --rate 200,400,200 --duration 0.2 --warmup 0 --json {} --csv {} --hgrm {} --plot {}",
         node.address,
         at("run.json"),
         at("run.csv"),
@@ -210,6 +269,14 @@ fn what_was_asked_for_is_written_whole() {
     names.sort();
     assert_eq!(
         names,
-        ["run-200-s.hgrm", "run-400-s.hgrm", "run-percentiles.png", "run-rate-latency.png", "run.csv", "run.json"]
+        [
+            "run-200-s-2.hgrm",
+            "run-200-s.hgrm",
+            "run-400-s.hgrm",
+            "run-percentiles.png",
+            "run-rate-latency.png",
+            "run.csv",
+            "run.json"
+        ]
     );
 }

@@ -2,12 +2,11 @@
 
 mod kit;
 
-use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use kit::{Node, run, slimload};
+use kit::{Node, join, run, slimload};
 
 #[test]
 fn topologies_payloads_and_commands() {
@@ -80,19 +79,11 @@ fn first_delayed(target: SocketAddr, delay: Duration) -> SocketAddr {
             let guest = guest.unwrap();
             thread::spawn(move || {
                 thread::sleep(if number == 0 { delay } else { Duration::ZERO });
-                let node = TcpStream::connect(target).unwrap();
-                let (from, to) = (guest.try_clone().unwrap(), node.try_clone().unwrap());
-                thread::spawn(move || pass(from, to));
-                pass(node, guest);
+                join(guest, target);
             });
         }
     });
     address
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    let _ = io::copy(&mut from, &mut to); // whoever leaves may reset
-    let _ = to.shutdown(Shutdown::Write);
 }
 
 #[test]

@@ -123,6 +123,9 @@ impl Slim {
         out: &mut Vec<u8>,
         tell: &mut dyn FnMut(Happening<'_>),
     ) -> Result<(), String> {
+        if matches!(self.stage, Stage::Opening) && input.starts_with(b"HTTP/1") {
+            return Err("it answers in HTTP/1: another service, or not the data plane's port".into());
+        }
         let (mut stream_octets, mut transport_octets) = (0, 0);
         while let Some(event) =
             self.recv.next(now, &mut input).map_err(|e| format!("HTTP/2: {} ({})", e.reason, e.code))?
@@ -141,6 +144,7 @@ impl Slim {
                             link_id: &self.link_id,
                             until_verify: &mut self.until_verify,
                             verify_one_in: self.verify_one_in,
+                            no_mac: self.no_mac,
                         };
                         link.message(message, tell)?;
                     }
@@ -337,6 +341,7 @@ struct Link<'a> {
     link_id: &'a str,
     until_verify: &'a mut u32,
     verify_one_in: u32,
+    no_mac: bool,
 }
 
 impl Link<'_> {
@@ -348,6 +353,11 @@ impl Link<'_> {
                 let MessageView::Link(reply) = view else { return Err("the first message is no negotiation".into()) };
                 if !reply.is_reply || reply.link_id != self.link_id {
                     return Err("the negotiation reply is not for us".into());
+                }
+                if reply.ecdh_public_key.is_empty() && !self.no_mac {
+                    return Err(
+                        "the node offers no key, so nothing could be verified (measure that with --no-mac)".into()
+                    );
                 }
                 if !reply.ecdh_public_key.is_empty() {
                     let key = self.initiator.finish(self.link_id, &reply).map_err(|e| format!("link key: {e}"))?;
@@ -391,3 +401,6 @@ impl Link<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

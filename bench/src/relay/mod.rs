@@ -55,6 +55,7 @@ const HELD_OCTETS_MAX: usize = 1024 * 1024;
 /// Serves until it is killed.
 pub(crate) fn run(options: &RelayOptions) -> Result<()> {
     if let Some(cpu) = options.cpu {
+        crate::machine::expect_use("--cpu", cpu)?;
         crate::machine::pin(cpu)?;
     }
     let what = || format!("relay on {}", options.listen);

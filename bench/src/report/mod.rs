@@ -130,7 +130,8 @@ impl Measurement {
             (Command::Pingpong, _) | (_, None) => None,
             (_, Some(rate)) => Some(*rate),
         };
-        let delivered = outcome.delivered.max(1) as f64;
+        // What nobody received cost nothing per message.
+        let each = |cpu_ns: u64| if outcome.delivered == 0 { 0.0 } else { cpu_ns as f64 / outcome.delivered as f64 };
         let wanted = offered.map(|rate| rate * outcome.seconds * f64::from(plan.copies()));
         let held = offered.map(|rate| {
             // A span that was noticed late to be over is no longer than it was asked for.
@@ -201,7 +202,7 @@ impl Measurement {
             held,
             latency: outcome.latencies.percentiles(),
             generator_lag: lag,
-            node_cpu_ns_per_message: outcome.node.map(|usage| usage.cpu_ns as f64 / delivered),
+            node_cpu_ns_per_message: outcome.node.filter(|_| outcome.delivered > 0).map(|usage| each(usage.cpu_ns)),
             node_cpus,
             node_waited_cpus: waited_cpus,
             node_system_share: outcome.node.map(|usage| usage.system_share()),
@@ -209,7 +210,7 @@ impl Measurement {
             node_rss_growth_octets: outcome
                 .node
                 .map(|usage| usage.rss_octets.cast_signed() - outcome.node_rss_before_octets.cast_signed()),
-            generator_cpu_ns_per_message: outcome.generator.cpu_ns as f64 / delivered,
+            generator_cpu_ns_per_message: each(outcome.generator.cpu_ns),
             generator_busy: outcome.generator_busy,
             connections: outcome.connections,
             connects_per_s: outcome.connections as f64 / outcome.connect_seconds.max(1e-9),

@@ -55,12 +55,18 @@ pub(crate) fn percentiles(report: &Report, picture: Picture) -> Result<Vec<u8>> 
 /// p50, p99 and p99.9 by offered rate, the lowest first; of repeats at one rate the median.
 pub(crate) fn rate_latency(report: &Report, picture: Picture) -> Result<Vec<u8>> {
     let of = |name: &str, pick: fn(&crate::record::Percentiles) -> f64| {
-        let points = report.measurements.iter().filter_map(|m| Some((m.offered_per_s?, pick(&m.latency).max(0.1))));
+        let points = rates(report).map(|(rate, latency)| (rate, pick(latency).max(0.1)));
         (name.to_owned(), by_rate(points.collect()))
     };
     let curves = [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p99_9_us)];
     let x_label = |x: &f64| format!("{x:.0}");
     picture.draw(&Plot { title: &report.title, x_name: "offered messages/s", curves: &curves, x_label: &x_label })
+}
+
+/// Offered rates with their latencies, where there are any.
+pub(crate) fn rates(report: &Report) -> impl Iterator<Item = (f64, &crate::record::Percentiles)> {
+    let measured = report.measurements.iter().filter(|m| m.latency.count > 0);
+    measured.filter_map(|m| Some((m.offered_per_s?, &m.latency)))
 }
 
 /// Sorted by rate, the median where several have the same.

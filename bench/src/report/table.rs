@@ -7,6 +7,9 @@ use crate::scenario::Command;
 
 /// A number short enough for a column.
 fn short(value: f64) -> String {
+    if value < 0.0 {
+        return format!("-{}", short(-value));
+    }
     match value {
         v if v >= 1e7 => format!("{:.1}M", v / 1e6),
         v if v >= 1e6 => format!("{:.2}M", v / 1e6),
@@ -90,19 +93,33 @@ fn knee_line(knee: &Knee) -> String {
     )
 }
 
+/// How many headers each publisher walks through.
+fn signed(report: &Report) -> String {
+    let counts = || report.measurements.iter().map(|m| m.signed_variants_per_publisher);
+    match (report.options.fresh, counts().min(), counts().max()) {
+        (true, ..) => ", every message signed anew".into(),
+        (_, Some(fewest), Some(most)) if most > 0 => match fewest == most {
+            true => format!(", {fewest} signed headers per publisher"),
+            false => format!(", {fewest} to {most} signed headers per publisher"),
+        },
+        _ => String::new(),
+    }
+}
+
 /// The whole report as text.
 pub(crate) fn render(report: &Report) -> String {
     let machine = &report.machine;
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "{} against {}{} ({} generator thread{}, engine {})",
+        "{} against {}{} ({} generator thread{}, engine {}{})",
         report.tool,
         report.peer,
         if report.node.is_empty() { String::new() } else { format!(" `{}`", report.node) },
         report.threads,
         if report.threads == 1 { "" } else { "s" },
         report.engine,
+        signed(report),
     );
     let _ = writeln!(
         out,
@@ -183,9 +200,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in
-            [(0.5, "0.50"), (12.34, "12.3"), (999.0, "999"), (12_345.0, "12.3k"), (1_234_567.0, "1.23M")]
-        {
+        for (value, text) in [
+            (0.5, "0.50"),
+            (12.34, "12.3"),
+            (999.0, "999"),
+            (12_345.0, "12.3k"),
+            (1_234_567.0, "1.23M"),
+            (-45_678.0, "-45.7k"),
+        ] {
             assert_eq!(short(value), text);
         }
     }

@@ -10,6 +10,7 @@ use crate::error::{BenchError, Result};
 
 /// Where to write what; `-` is stdout for JSON and CSV.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct Outputs {
     /// Write the report as JSON (`-`: stdout, instead of the table)
     #[arg(long, value_name = "FILE", global = true)]
@@ -37,6 +38,16 @@ fn beside(path: &Path) -> PathBuf {
     beside.into()
 }
 
+/// Where `path` leads: a file behind a link is replaced, not the link.
+fn place(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether it is a device or a pipe, which is written to and never replaced.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 fn what(path: &Path) -> impl FnOnce(std::io::Error) -> BenchError {
     BenchError::system(format!("write {}", path.display()))
 }
@@ -45,7 +56,7 @@ fn what(path: &Path) -> impl FnOnce(std::io::Error) -> BenchError {
 fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     let written = files
         .iter()
-        .filter(|(path, _)| !is_stdout(path))
+        .filter(|(path, _)| !is_stdout(path) && !is_special(path))
         .try_for_each(|(path, content)| fs::write(beside(path), content).map_err(what(path)));
     if let Err(error) = written {
         for (path, _) in files {
@@ -56,6 +67,8 @@ fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     for (path, content) in files {
         if is_stdout(path) {
             std::io::stdout().write_all(content).map_err(what(path))?;
+        } else if is_special(path) {
+            fs::write(path, content).map_err(what(path))?;
         } else {
             fs::rename(beside(path), path).map_err(what(path))?;
         }
@@ -78,11 +91,24 @@ impl Outputs {
 
     /// Refuses places that cannot be written to, before anything is measured for them.
     pub(crate) fn check(&self) -> Result<()> {
-        for path in
-            [&self.json, &self.csv, &self.hgrm, &self.plot].into_iter().flatten().filter(|path| !is_stdout(path))
-        {
-            let probe = beside(path);
-            fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(what(path))?;
+        let wanted = [("json", &self.json), ("csv", &self.csv), ("hgrm", &self.hgrm), ("plot", &self.plot)];
+        let wanted: Vec<_> = wanted.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?))).collect();
+        for (at, (name, path)) in wanted.iter().enumerate() {
+            let refuse = |reason: &str| Err(BenchError::Plan(format!("--{name} {}: {reason}", path.display())));
+            if wanted[..at].iter().any(|(_, other)| other == path) {
+                return refuse("another output goes there");
+            }
+            let many = matches!(*name, "hgrm" | "plot");
+            if many && (is_stdout(path) || is_special(path)) {
+                return refuse("files are named after this, so it must be a file's name");
+            }
+            if path.is_dir() {
+                return refuse("it is a folder");
+            }
+            if !is_stdout(path) && !is_special(path) {
+                let probe = beside(&place(path));
+                fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(what(path))?;
+            }
         }
         match &self.plot {
             Some(path) => Picture::of(path).map(|_| ()),
@@ -96,21 +122,33 @@ impl Outputs {
         if let Some(path) = &self.json {
             let mut json = serde_json::to_vec_pretty(report).map_err(|e| BenchError::Plan(format!("JSON: {e}")))?;
             json.push(b'\n');
-            files.push((path.clone(), json));
+            files.push((place(path), json));
         }
         if let Some(path) = &self.csv {
-            files.push((path.clone(), csv(report).into_bytes()));
+            files.push((place(path), csv(report).into_bytes()));
         }
         if let Some(path) = &self.hgrm {
             for m in report.measurements.iter().filter(|m| m.latencies.count() > 0) {
-                files.push((labelled(path, &m.label, "hgrm"), m.latencies.hgrm().into_bytes()));
+                // Repeats of one rate, and labels that differ in signs only, are files of their own.
+                let place = (1..)
+                    .map(|number| match number {
+                        1 => labelled(path, &m.label, "hgrm"),
+                        _ => labelled(path, &format!("{} {number}", m.label), "hgrm"),
+                    })
+                    .find(|place| !files.iter().any(|(other, _)| other == place));
+                files.extend(place.map(|place| (place, m.latencies.hgrm().into_bytes())));
             }
         }
-        if let Some(path) = &self.plot {
+        let curves = report.measurements.iter().filter(|m| m.latencies.count() > 0).count();
+        if let Some(path) = &self.plot
+            && curves == 0
+        {
+            eprintln!("slimload: no plot {}: no message arrived whose latency could be drawn", path.display());
+        } else if let Some(path) = &self.plot {
             let picture = Picture::of(path)?;
             let mut plot = |name: &str, octets| files.push((labelled(path, name, picture.extension()), octets));
             plot("percentiles", plot::percentiles(report, picture)?);
-            if report.measurements.iter().filter(|m| m.offered_per_s.is_some()).count() > 1 {
+            if plot::rates(report).count() > 1 {
                 plot("rate-latency", plot::rate_latency(report, picture)?);
             }
         }
@@ -161,6 +199,19 @@ mod tests {
     #[test]
     fn labels_become_file_names() {
         assert_eq!(labelled(Path::new("/a/run.hgrm"), "1 -> 8, 64 B", "hgrm"), Path::new("/a/run-1----8--64-B.hgrm"));
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_a_link_followed() {
+        let folder = std::env::temp_dir().join(format!("slimload-special-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (file, link) = (folder.join("x.json"), folder.join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_all(&[(PathBuf::from("/dev/null"), b"{}".to_vec()), (place(&link), b"new".to_vec())]).unwrap();
+        assert!(is_special(Path::new("/dev/null")) && !Path::new("/dev/null.part").exists());
+        assert!(link.is_symlink() && fs::read(&file).unwrap() == b"new");
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +67,18 @@ pub(crate) fn finish(mut child: Child, command: &Command) -> Ran {
     let Output { status, stderr, .. } = child.wait_with_output().expect("it has ended");
     let stdout = stdout.map_or_else(String::new, |reader| reader.join().expect("no panic").expect("text"));
     Ran { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+}
+
+/// Connects `guest` with whoever listens at `target`, until one of them leaves.
+pub(crate) fn join(guest: TcpStream, target: SocketAddr) {
+    let node = TcpStream::connect(target).expect("somebody listens");
+    let (from, to) = (guest.try_clone().expect("a socket"), node.try_clone().expect("a socket"));
+    for (mut from, mut to) in [(from, to), (node, guest)] {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to); // whoever leaves may reset
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
 }
 
 /// A slimline node in this process.
