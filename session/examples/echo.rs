@@ -14,8 +14,8 @@ use slimline_session::{App, ReceiveError, SessionConfig, SessionHandle};
 
 /// What `--help` shows.
 const USAGE: &str = "\
-usage: echo serve        answers whoever calls, with what was said
-       echo say TEXT     says it to the server and shows answer and outcome";
+usage: echo serve        answers whoever calls, with what was said; Ctrl-C ends it
+       echo say TEXT...  says it to the server and shows answer and outcome";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -25,8 +25,14 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
-        ["serve"] => serve(&arguments.app("slimline/demo/echo").await?).await,
-        ["say", text] => say(&arguments.app("slimline/demo/caller").await?, text).await,
+        ["serve"] => {
+            let app = arguments.app("slimline/demo/echo").await?;
+            common::until_stopped(&app, serve(&app)).await
+        }
+        ["say", ref words @ ..] if !words.is_empty() => {
+            let app = arguments.app("slimline/demo/caller").await?;
+            common::until_stopped(&app, say(&app, &words.join(" "))).await
+        }
         _ => Err(arguments.misused()),
     }
 }

@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{Context, SHA256};
 use common::Arguments;
 use slimline_session::{App, Publish, SessionConfig, SessionHandle};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PIECE_OCTETS: usize = 256 * 1024;
+/// How long the other side may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `--help` shows.
 const USAGE: &str = "\
-usage: file_drop receive FOLDER   puts there what is sent
+usage: file_drop receive FOLDER   puts there what is sent; Ctrl-C ends it
        file_drop send FILE        sends it; the receiver compares digests";
 
 #[tokio::main]
@@ -31,8 +34,19 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
-        ["receive", folder] => receive(&arguments.app("slimline/demo/drop").await?, Path::new(folder)).await,
-        ["send", file] => send(&arguments.app("slimline/demo/dropper").await?, Path::new(file)).await,
+        ["receive", folder] => {
+            let app = arguments.app("slimline/demo/drop").await?;
+            common::until_stopped(&app, receive(&app, Path::new(folder))).await
+        }
+        ["send", file] => {
+            let path = Path::new(file);
+            let opened = File::open(path).await.map_err(|error| format!("{file}: {error}"))?;
+            if !opened.metadata().await?.is_file() {
+                return Err(format!("{file} is not a file").into());
+            }
+            let app = arguments.app("slimline/demo/dropper").await?;
+            common::until_stopped(&app, send(&app, path, opened)).await
+        }
         _ => Err(arguments.misused()),
     }
 }
@@ -41,14 +55,13 @@ fn said(kind: &str, payload: Vec<u8>) -> Publish {
     Publish { payload_type: Some(kind.to_owned()), ..Publish::from(payload) }
 }
 
-async fn send(app: &App, path: &Path) -> Result<(), Box<dyn Error>> {
+async fn send(app: &App, path: &Path, mut file: File) -> Result<(), Box<dyn Error>> {
     let name = path.file_name().ok_or("not a file")?.to_string_lossy().into_owned();
-    let mut file = tokio::fs::File::open(path).await?;
     let total = file.metadata().await?.len();
     let config =
         SessionConfig::point_to_point().with_metadata("file", &name).with_metadata("octets", &total.to_string());
     let session = app.create_session(config, &"slimline/demo/drop".parse()?).await?;
-    let (mut digest, mut sent, started) = (Context::new(&SHA256), 0_u64, Instant::now());
+    let (mut digest, mut bar) = (Context::new(&SHA256), Bar::new(total));
     loop {
         let mut piece = vec![0; PIECE_OCTETS];
         let read = file.read(&mut piece).await?;
@@ -58,18 +71,17 @@ async fn send(app: &App, path: &Path) -> Result<(), Box<dyn Error>> {
         piece.truncate(read);
         digest.update(&piece);
         session.publish(said("piece", piece)).await?;
-        sent += read as u64;
-        bar(sent, total, started);
+        bar.advance(read);
     }
     session.publish(said("digest", digest.finish().as_ref().to_vec())).await?;
-    let answer = session.recv_within(Duration::from_secs(30)).await?;
+    let answer = session.recv_within(PATIENCE).await?;
     println!("\n{}", String::from_utf8_lossy(&answer.payload));
     session.close().await?;
     Ok(())
 }
 
 async fn receive(app: &App, folder: &Path) -> Result<(), Box<dyn Error>> {
-    tokio::fs::create_dir_all(folder).await?;
+    tokio::fs::create_dir_all(folder).await.map_err(|error| format!("{}: {error}", folder.display()))?;
     println!("I am {} and put what I get into {}.", app.name(), folder.display());
     loop {
         let session = app.listen().await?;
@@ -82,33 +94,56 @@ async fn receive(app: &App, folder: &Path) -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// What is not whole does not get the file's name.
 async fn take(session: &SessionHandle, path: &Path) -> Result<(), Box<dyn Error>> {
     let total = session.metadata().get("octets").and_then(|octets| octets.parse().ok()).unwrap_or(0);
-    let mut file = tokio::fs::File::create(path).await?;
-    let (mut digest, mut taken, started) = (Context::new(&SHA256), 0_u64, Instant::now());
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let mut file = File::create(&part).await?;
+    let (mut digest, mut bar) = (Context::new(&SHA256), Bar::new(total));
     loop {
-        let message = session.recv_within(Duration::from_secs(30)).await?;
+        let message = session.recv_within(PATIENCE).await?;
         if message.payload_type == "digest" {
             file.flush().await?;
             let whole = digest.finish().as_ref() == &message.payload[..];
+            if whole {
+                tokio::fs::rename(&part, path).await?;
+            }
             let verdict = if whole { "arrived whole" } else { "arrived damaged" };
             println!("\n{}: {verdict}", path.display());
-            session.publish(format!("{taken} octets {verdict}").into_bytes()).await?.delivered().await?;
+            session.publish(format!("{} octets {verdict}", bar.done).into_bytes()).await?.delivered().await?;
             session.closed().await;
             return Ok(());
         }
         digest.update(&message.payload);
         file.write_all(&message.payload).await?;
-        taken += message.payload.len() as u64;
-        bar(taken, total, started);
+        bar.advance(message.payload.len());
     }
 }
 
-fn bar(done: u64, total: u64, started: Instant) {
-    const WIDTH: u64 = 40;
-    let filled = (done * WIDTH).checked_div(total).unwrap_or(WIDTH).min(WIDTH);
-    let drawn: String = (0..WIDTH).map(|at| if at < filled { '█' } else { '·' }).collect();
-    let per_second = u128::from(done) / started.elapsed().as_millis().max(1) / 1000;
-    print!("\r{drawn} {:>3} %  {per_second} MB/s ", (done * 100).checked_div(total).unwrap_or(100));
-    let _ = std::io::stdout().flush();
+/// How far it got, drawn anew with each hundredth.
+struct Bar {
+    total: u64,
+    done: u64,
+    drawn: Option<u64>,
+    started: Instant,
+}
+
+impl Bar {
+    fn new(total: u64) -> Self {
+        Self { total, done: 0, drawn: None, started: Instant::now() }
+    }
+
+    fn advance(&mut self, octets: usize) {
+        const WIDTH: u64 = 40;
+        self.done += octets as u64;
+        let hundredths = (self.done * 100).checked_div(self.total).unwrap_or(100).min(100);
+        if self.drawn.replace(hundredths) == Some(hundredths) {
+            return;
+        }
+        let bar: String = (0..WIDTH).map(|at| if (at + 1) * 100 <= hundredths * WIDTH { '█' } else { '·' }).collect();
+        let per_second = u128::from(self.done) / self.started.elapsed().as_millis().max(1) / 1000;
+        print!("\r{bar} {hundredths:>3} %  {per_second} MB/s ");
+        let _ = std::io::stdout().flush();
+    }
 }

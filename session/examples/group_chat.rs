@@ -10,15 +10,18 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use common::{Arguments, coloured};
-use slimline_session::{Event, Name, ReceiveError, SessionConfig, SessionHandle};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use slimline_session::error::SessionError;
+use slimline_session::{App, Event, Name, ReceiveError, SessionConfig, SessionHandle};
 
 const CHANNEL: &str = "slimline/demo/chat";
 
 /// What `--help` shows.
 const USAGE: &str = "\
 usage: group_chat join NAME       waits to be invited, then chats: each line goes to all
-       group_chat host GUEST...   founds the channel, invites and chats; the end of the input closes it";
+       group_chat host GUEST...   founds the channel, invites and chats; the channel ends with its host
+
+  /invite NAME         the host types this to invite somebody later
+  Ctrl-D, Ctrl-C       leaves";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,40 +33,69 @@ async fn run() -> Result<(), Box<dyn Error>> {
     match arguments.words()[..] {
         ["host", ref guests @ ..] if !guests.is_empty() => {
             let app = arguments.app("slimline/demo/host").await?;
-            let session = app.create_session(SessionConfig::group(), &CHANNEL.parse()?).await?;
-            for guest in guests {
-                let name: Name = format!("slimline/demo/{guest}").parse()?;
-                match session.invite(&name).await {
-                    Ok(()) => println!("{} is here", coloured(guest)),
-                    Err(error) => println!("{error}"),
-                }
-            }
-            session.publish(b"Hello group!".to_vec()).await?;
-            chat(&session).await?;
-            session.close().await?;
-            app.shut_down().await;
+            common::until_stopped(&app, host(&app, guests)).await
         }
         ["join", me] => {
             let app = arguments.app(&format!("slimline/demo/{me}")).await?;
-            println!("I am {} and wait to be invited.", coloured(me));
-            let session = app.listen().await?;
-            chat(&session).await?;
-            session.close().await?;
-            app.shut_down().await;
+            common::until_stopped(&app, join(&app, me)).await
         }
-        _ => return Err(arguments.misused()),
+        _ => Err(arguments.misused()),
+    }
+}
+
+async fn host(app: &App, guests: &[&str]) -> Result<(), Box<dyn Error>> {
+    let session = app.create_session(SessionConfig::group(), &CHANNEL.parse()?).await?;
+    for guest in guests {
+        invite(&session, guest).await;
+    }
+    say(&session, "Hello group!").await?;
+    chat(&session).await?;
+    session.close().await?;
+    Ok(())
+}
+
+async fn join(app: &App, me: &str) -> Result<(), Box<dyn Error>> {
+    println!("I am {} and wait to be invited.", coloured(me));
+    let session = app.listen().await?;
+    chat(&session).await?;
+    session.close().await?;
+    Ok(())
+}
+
+async fn invite(session: &SessionHandle, guest: &str) {
+    let invited = async {
+        let name: Name = format!("slimline/demo/{guest}").parse()?;
+        session.invite(&name).await
+    };
+    match invited.await {
+        Ok(()) => println!("{} is here", coloured(guest)),
+        Err(error) => println!("{error}"),
+    }
+}
+
+/// Where nobody hears, the chat goes on: somebody may come (back).
+async fn say(session: &SessionHandle, line: &str) -> Result<(), SessionError> {
+    match session.publish(line.as_bytes().to_vec()).await {
+        Err(SessionError::NobodyOnline) => println!("(nobody is here to read that)"),
+        published => drop(published?),
     }
     Ok(())
 }
 
 /// Until the input or the session ends.
 async fn chat(session: &SessionHandle) -> Result<(), Box<dyn Error>> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = common::typed();
     loop {
         tokio::select! {
-            line = lines.next_line() => match line? {
-                Some(line) if line.is_empty() => {}
-                Some(line) => drop(session.publish(line.into_bytes()).await?),
+            line = lines.recv() => match line.as_deref() {
+                Some("") => {}
+                Some(line) => match line.strip_prefix("/invite ") {
+                    Some(guest) => {
+                        let (session, guest) = (session.clone(), guest.trim().to_owned());
+                        tokio::spawn(async move { invite(&session, &guest).await });
+                    }
+                    None => say(session, line).await?,
+                },
                 None => return Ok(()),
             },
             message = session.recv() => match message {

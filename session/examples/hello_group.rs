@@ -29,13 +29,21 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
-        ["moderate", guest] => moderate(arguments.app("slimline/demo/moderator").await?, guest).await,
-        ["join", me] => join(arguments.app(&format!("slimline/demo/{me}")).await?).await,
-        _ => Err(arguments.misused()),
+        ["moderate", guest] => {
+            let app = arguments.app("slimline/demo/moderator").await?;
+            common::until_stopped(&app, moderate(&app, guest)).await?;
+        }
+        ["join", me] => {
+            let app = arguments.app(&format!("slimline/demo/{me}")).await?;
+            common::until_stopped(&app, join(&app)).await?;
+        }
+        _ => return Err(arguments.misused()),
     }
+    println!("left");
+    Ok(())
 }
 
-async fn moderate(app: App, guest: &str) -> Result<(), Box<dyn Error>> {
+async fn moderate(app: &App, guest: &str) -> Result<(), Box<dyn Error>> {
     let session = app.create_session(SessionConfig::group(), &CHANNEL.parse()?).await?;
     let guest: Name = format!("slimline/demo/{guest}").parse()?;
     session.invite(&guest).await?;
@@ -44,20 +52,16 @@ async fn moderate(app: App, guest: &str) -> Result<(), Box<dyn Error>> {
     println!("delivered: {}", delivery.is_complete());
     hear(&session).await?;
     session.close().await?; // the channel ends with its moderator
-    app.shut_down().await;
-    println!("left");
     Ok(())
 }
 
-async fn join(app: App) -> Result<(), Box<dyn Error>> {
+async fn join(app: &App) -> Result<(), Box<dyn Error>> {
     println!("I am {} and wait to be invited.", app.name());
     let session = app.listen().await?;
     hear(&session).await?;
     let answer = session.publish(format!("Hello, this is {}!", app.name().components()[2]).into_bytes()).await?;
     println!("delivered: {}", answer.delivered().await?.is_complete());
     println!("{}", session.closed().await);
-    app.shut_down().await;
-    println!("left");
     Ok(())
 }
 

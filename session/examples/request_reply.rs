@@ -18,7 +18,7 @@ const QUESTION: &str = "question";
 
 /// What `--help` shows.
 const USAGE: &str = "\
-usage: request_reply serve           squares numbers
+usage: request_reply serve           squares numbers; Ctrl-C ends it
        request_reply ask NUMBER...   asks for squares, all at once";
 
 #[tokio::main]
@@ -29,9 +29,13 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(USAGE)?;
     match arguments.words()[..] {
-        ["serve"] => serve(&arguments.app("slimline/demo/squares").await?).await,
+        ["serve"] => {
+            let app = arguments.app("slimline/demo/squares").await?;
+            common::until_stopped(&app, serve(&app)).await
+        }
         ["ask", ref numbers @ ..] if !numbers.is_empty() => {
-            ask(&arguments.app("slimline/demo/curious").await?, numbers).await
+            let app = arguments.app("slimline/demo/curious").await?;
+            common::until_stopped(&app, ask(&app, numbers)).await
         }
         _ => Err(arguments.misused()),
     }
@@ -44,7 +48,8 @@ async fn serve(app: &App) -> Result<(), Box<dyn Error>> {
         tokio::spawn(async move {
             while let Ok(message) = session.recv().await {
                 let number = String::from_utf8_lossy(&message.payload).parse::<u64>();
-                let answer = number.map_or_else(|_| "not a number".to_owned(), |n| n.saturating_mul(n).to_string());
+                let square = |n| (u128::from(n) * u128::from(n)).to_string();
+                let answer = number.map_or_else(|_| "not a number I know".to_owned(), square);
                 let reply = Publish { metadata: message.metadata, ..Publish::from(answer.into_bytes()) };
                 if session.publish(reply).await.is_err() {
                     return;

@@ -6,7 +6,7 @@
 //!
 //! # A first application
 //!
-//! Start a node (`slimline --config FILE`, or any SLIM node), then two programs that share a secret of at least 32 octets.
+//! Start a node (`slimline`, or any other SLIM node), then two programs that share a secret of at least 32 octets.
 //! One answers:
 //!
 //! ```no_run
@@ -88,6 +88,7 @@
 //! | `CompletionHandle.wait`, `wait_for` | [`Publication::delivered`], [`Publication::delivered_within`]; `invite` and `remove` wait by themselves |
 //! | `participants_list` | [`SessionHandle::participants`] |
 //! | `delete_session`, `close` | [`SessionHandle::close`] |
+//! | `Service.shutdown` | [`App::shut_down`] |
 //! | `close_with_mode(SOFT)`, `rejoin` | [`SessionHandle::go_offline`], [`SessionHandle::rejoin`] |
 //! | `create_app_with_persistence`, `restore_sessions` | [`AppBuilder::store`], [`App::resumed`] |
 //! | `create_app(name, provider, verifier)` | [`App::with_credentials`] and [`identity`] |

@@ -1,10 +1,11 @@
-//! What all examples share: where the node is, the demo secret, and a little colour.
+//! What all examples share: where the node is, the demo secret, how a program ends, and a little colour.
 #![allow(dead_code, unreachable_pub)] // each example takes its part
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use slimline_session::{App, ConnectConfig, ConnectError};
+use tokio::sync::mpsc;
 
 /// For a demo on one machine. A real deployment hands its own to each application: `SLIM_SHARED_SECRET`.
 const DEMO_SECRET: &str = "a secret for demonstrations, known to everybody";
@@ -63,6 +64,31 @@ impl Arguments {
         }
         App::with_secret(name, &secret)?.connect(config).await
     }
+}
+
+/// Works until that is done, or until Ctrl-C; either way peers and node are told that we go.
+pub async fn until_stopped(
+    app: &App,
+    work: impl Future<Output = Result<(), Box<dyn Error>>>,
+) -> Result<(), Box<dyn Error>> {
+    let result = tokio::select! {
+        result = work => result,
+        interrupted = tokio::signal::ctrl_c() => {
+            println!(); // after the ^C that terminals show
+            interrupted.map_err(Into::into)
+        }
+    };
+    app.clone().shut_down().await;
+    result
+}
+
+/// The lines that are typed. They are read by a thread that does not keep the program from ending.
+pub fn typed() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| sender.blocking_send(line))
+    });
+    lines
 }
 
 /// Ends a program: an error is told in its own words.

@@ -61,10 +61,22 @@ impl Program {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    /// As Ctrl-C does.
+    fn interrupt(&self) {
+        let pid = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    }
+
     /// Ends its input and waits until it has ended well.
     #[track_caller]
     fn ends(mut self) {
         self.input = None;
+        self.ends_by_itself();
+    }
+
+    /// Has ended well, though more might be typed.
+    #[track_caller]
+    fn ends_by_itself(mut self) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.heard.push(line);
         }
@@ -79,7 +91,7 @@ fn echo() {
     let node = Node::start();
     let mut server = Program::start(&node, "echo", &["serve"]);
     server.says("answer whoever calls");
-    let mut caller = Program::start(&node, "echo", &["say", "hello there"]);
+    let mut caller = Program::start(&node, "echo", &["say", "hello", "there"]);
     caller.says("says \"hello there\"");
     caller.says("Delivered");
     caller.ends();
@@ -93,6 +105,15 @@ fn echo() {
         python.run(json!({"do": "close", "session": session}));
         server.says("answered 1 messages");
     }
+
+    // Whoever is in a conversation hears at once that the server was stopped.
+    let session = python.run(create(&SessionConfig::point_to_point(), false, "slimline/demo/echo"))["session"].clone();
+    python.say(&session, "before");
+    assert_eq!(python.text(&session), "before");
+    server.interrupt();
+    let told = python.try_do(json!({"do": "receive", "session": session, "timeout": 20}));
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("participant disconnected")), "{told}");
+    server.ends_by_itself();
 }
 
 #[test]
@@ -121,11 +142,13 @@ fn group_chat() {
     let waiting = carl.listen();
     anna.says("wait to be invited");
     bert.says("wait to be invited");
-    let mut host = Program::start(&node, "group_chat", &["host", "anna", "bert", "carl"]);
+    let mut host = Program::start(&node, "group_chat", &["host", "anna", "bert"]);
+    host.says("bert is here");
+    host.type_in("/invite carl");
+    host.says("carl is here");
     let theirs = carl.answer(waiting)["session"].clone();
     anna.says("Hello group!");
     bert.says("Hello group!");
-    assert_eq!(carl.text(&theirs), "Hello group!");
     anna.type_in("hello everybody");
     host.says("hello everybody");
     bert.says("hello everybody");
@@ -137,8 +160,9 @@ fn group_chat() {
     anna.ends();
     bert.says("(anna left)");
     host.says("(anna left)");
-    host.ends();
-    bert.ends();
+    host.interrupt();
+    host.ends_by_itself();
+    bert.ends_by_itself();
     carl.sees_the_end(&theirs);
 }
 
@@ -205,4 +229,22 @@ fn hello_group() {
     python.run(json!({"do": "close", "session": theirs}));
     participant.says("session closed");
     participant.ends();
+}
+
+/// A chat that nobody hears goes on.
+#[test]
+#[ignore = "needs SLIMLINE_TEST_PYTHON"]
+fn group_chat_alone() {
+    let node = Node::start();
+    let mut host = Program::start(&node, "group_chat", &["host", "nobody"]);
+    host.says("slimline/demo/nobody did not answer");
+    host.says("nobody is here to read that");
+    let mut anna = Program::start(&node, "group_chat", &["join", "anna"]);
+    anna.says("wait to be invited");
+    host.type_in("/invite anna");
+    host.says("anna is here");
+    host.type_in("now somebody is");
+    anna.says("now somebody is");
+    host.ends();
+    anna.ends_by_itself();
 }
