@@ -1,5 +1,6 @@
 //! What the end of a connection means: another protocol, a refusal, or a node that has died.
 
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -27,26 +28,46 @@ pub(crate) fn ended(
         return BenchError::Refused { endpoint: plan.endpoint.clone(), reason };
     }
     if others > 0 && (reason == CLOSED || reason.contains("os error")) {
-        let limit = "may the node have so many connections? (see its log, its connections_max and its ulimit -n)";
-        let reason = format!("{reason}, after {others} others were let in: {limit}");
-        return BenchError::Ended { connection: number, stage, reason };
+        return BenchError::Ended { connection: number, stage, reason: crowded(&reason, others) };
     }
     let hint = if reason == CLOSED && plan.tls.is_none() { " (does it want --tls?)" } else { "" };
     BenchError::Protocol { endpoint: plan.endpoint.clone(), peer: plan.peer.name(), reason: reason + hint }
 }
 
+/// A connection that was not to be had, after `others` were.
+pub(crate) fn unreachable(plan: &Plan, others: usize, error: io::Error) -> BenchError {
+    let endpoint = plan.endpoint.clone();
+    match others {
+        0 => BenchError::Connect { endpoint, error },
+        _ => BenchError::Refused { endpoint, reason: crowded(&error.to_string(), others as u64) },
+    }
+}
+
+fn crowded(reason: &str, others: u64) -> String {
+    format!(
+        "{reason}, after {others} others were let in: may the node have so many connections? (see its log, its \
+         connections_max and its ulimit -n)"
+    )
+}
+
 /// An ended connection means something else when the node is gone too.
 pub(crate) fn with_fate(error: BenchError, plan: &Plan) -> BenchError {
-    let gone = || match plan.node_pid {
+    let knows = plan.node_pid.is_some();
+    let is_gone = || match plan.node_pid {
         Some(pid) => crate::process::is_gone(pid),
         None => nobody_listens(&plan.endpoint),
     };
     let told = |reason: String| format!("{reason}; the node's process has ended: see its log");
     match error {
-        BenchError::Ended { connection, stage, reason } if gone() => {
+        BenchError::Ended { connection, stage, reason } if is_gone() => {
             BenchError::Ended { connection, stage, reason: told(reason) }
         }
-        BenchError::Connect { endpoint, error } if plan.node_pid.is_some_and(crate::process::is_gone) => {
+        BenchError::Protocol { endpoint, reason, .. } | BenchError::Refused { endpoint, reason }
+            if knows && is_gone() =>
+        {
+            BenchError::Refused { endpoint, reason: told(reason) }
+        }
+        BenchError::Connect { endpoint, error } if knows && is_gone() => {
             BenchError::Refused { endpoint, reason: told(error.to_string()) }
         }
         other => other,
@@ -56,6 +77,5 @@ pub(crate) fn with_fate(error: BenchError, plan: &Plan) -> BenchError {
 /// Whether connections to `endpoint` are refused.
 fn nobody_listens(endpoint: &str) -> bool {
     let Some(address) = endpoint.to_socket_addrs().ok().and_then(|mut found| found.next()) else { return false };
-    TcpStream::connect_timeout(&address, KNOCK)
-        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    TcpStream::connect_timeout(&address, KNOCK).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -130,7 +130,8 @@ impl<'a> Worker<'a> {
             if thread as usize != self.index || self.shared.stage() == Stage::Stop {
                 continue;
             }
-            let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(refused)?;
+            let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))
+                .map_err(|error| fate::unreachable(plan, self.links.len(), error))?;
             socket.set_nodelay(!plan.nagle).map_err(BenchError::system("set TCP_NODELAY"))?;
             let settings = slim::Settings {
                 authority: plan.endpoint.clone(),
