@@ -402,8 +402,10 @@ fn drain(plan: &Plan, shared: &Shared) {
     let copies = u64::from(plan.copies());
     let (mut last, mut moved) = (0, Instant::now());
     while shared.stage() == Stage::Drain && plan.command != Command::Churn {
+        let is_last = shared.all(|w| &w.drained);
         let (sent, delivered) = (shared.sum(|w| &w.sent), shared.sum(|w| &w.delivered));
-        if delivered >= sent * copies || moved.elapsed() > DRAIN {
+        let all = is_last && delivered >= sent * copies;
+        if all || moved.elapsed() > DRAIN {
             // One breath more: surplus copies should get the chance to show.
             thread::sleep(Duration::from_millis(20));
             return;

@@ -66,6 +66,8 @@ pub(crate) struct WorkerState {
     pub(crate) prepared: AtomicBool,
     /// It has sent its whole share of a counted run.
     pub(crate) finished: AtomicBool,
+    /// It sends nothing more, and its counts say so.
+    pub(crate) drained: AtomicBool,
     pub(crate) parked: AtomicBool,
     pub(crate) thread_id: AtomicU32,
     /// Latencies since the coordinator last looked, and when some were last handed over.

@@ -168,7 +168,7 @@ impl<'a> Worker<'a> {
     }
 
     fn turns(&mut self) -> Result<()> {
-        let mut prepared = false;
+        let (mut prepared, mut drained) = (false, false);
         loop {
             let stage = self.shared.stage();
             match stage {
@@ -186,11 +186,17 @@ impl<'a> Worker<'a> {
                 }
                 _ => {}
             }
-            let publishing = matches!(stage, Stage::Warm | Stage::Measure);
+            // What was due in the span and is merely late is sent after it.
+            let last_call = stage == Stage::Drain && !drained && self.plan.paced() && self.plan.count.is_none();
+            let publishing = matches!(stage, Stage::Warm | Stage::Measure) || last_call;
             let wait = if publishing { self.publish(stage)? } else { PATIENCE };
             let wait = if publishing && self.plan.spin { Duration::ZERO } else { wait };
             self.flush()?;
             self.report();
+            if stage == Stage::Drain && !drained {
+                drained = true;
+                self.shared.workers[self.index].0.drained.store(true, Ordering::Release);
+            }
             self.wait(wait, publishing)?;
             self.act()?;
             self.hand_over();
@@ -288,6 +294,7 @@ impl<'a> Worker<'a> {
         let quota = self.plan.count.map(|count| count.div_ceil(u64::from(self.plan.pubs)));
         let now_ns = self.shared.now_ns();
         let paced = self.plan.paced();
+        let due_by_ns = if stage == Stage::Drain { now_ns.min(self.tallies.measure_to_ns - 1) } else { now_ns };
         let measure_from_ns = self.tallies.measure_from_ns;
         let mut unfinished = false;
         for link in &mut self.links {
@@ -308,7 +315,7 @@ impl<'a> Worker<'a> {
                 }
                 while out.len() + client.unsealed() < TURN_OCTETS
                     && !has_had(publisher)
-                    && let Some(due) = publisher.due(now_ns)
+                    && let Some(due) = publisher.due(due_by_ns)
                 {
                     if !publisher.publish(client, due, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
                         publisher.hold(due);

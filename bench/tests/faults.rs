@@ -187,23 +187,37 @@ fn a_stall_of_the_node_is_in_the_latency_of_every_message_behind_it() {
     shows_the_stall(&run(slimload(&format!("{STALLED} --node {address}"))));
 }
 
-#[test]
-fn a_stall_of_the_generator_is_in_the_latency_of_every_message_behind_it() {
+/// Stops a generator for a while once its peer has seen so many messages.
+fn stopped_after(count: u64, options: &str) -> kit::Ran {
     let (tell, told) = std::sync::mpsc::channel();
     let address = relay(move |n, group, frame| {
-        if n == 200 {
+        if n == count {
             tell.send(()).unwrap();
         }
         vec![(group, frame)]
     });
-    let mut command = slimload(&format!("{STALLED} --node {address}"));
+    let mut command = slimload(&format!("{options} --node {address}"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     told.recv_timeout(Duration::from_secs(30)).unwrap();
     for signal in ["-STOP", "-CONT"] {
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         thread::sleep(STALL);
     }
-    let ran = finish(child, &command);
+    finish(child, &command)
+}
+
+#[test]
+fn a_stall_at_the_end_is_in_the_latency_of_what_was_still_due() {
+    let ran = stopped_after(950, &STALLED.replace("--count 1000", "--duration 1"));
+    let measured = ran.measurement();
+    assert_eq!((ran.code, &measured["unsent"]), (Some(0), &json!(0)), "{ran:?}");
+    assert!(measured["latency"]["count"].as_u64().unwrap() >= 990, "{measured}");
+    assert!(measured["latency"]["p99_us"].as_f64().unwrap() > 400_000.0, "{measured}");
+}
+
+#[test]
+fn a_stall_of_the_generator_is_in_the_latency_of_every_message_behind_it() {
+    let ran = stopped_after(200, STALLED);
     shows_the_stall(&ran);
     let warnings = ran.measurement()["warnings"].to_string();
     assert!(warnings.contains("the generator itself was late"), "{warnings}");
