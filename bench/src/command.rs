@@ -93,7 +93,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
     arguments.outputs.check()?;
-    let mut cases = Vec::new();
+    let (mut cases, mut source) = (Vec::new(), None);
     let (command, title, options) = match arguments.action {
         Action::Throughput(options) => (Command::Throughput, None, options),
         Action::Latency(options) => (Command::Latency, None, options),
@@ -106,6 +106,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Action::Capacity(options) => (Command::Capacity, None, options),
         Action::Run { file, case, options } => {
             let scenario = Scenario::read(&file)?;
+            source = Some(file.clone());
             cases = scenario.cases;
             if let Some(wanted) = case {
                 cases.retain(|case| case.label.contains(&wanted));
@@ -123,11 +124,22 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let plan = Plan::check(command, options.clone())?;
+    // Where a plan cannot be, a reader of several files and cases wants to know which.
+    let check = |label: Option<&str>, options: Options| {
+        Plan::check(command, options).map_err(|error| match (&source, error) {
+            (Some(path), BenchError::Plan(reason)) => {
+                let reason = label.map_or(reason.clone(), |label| format!("case `{label}`: {reason}"));
+                BenchError::Scenario { path: path.clone(), reason }
+            }
+            (_, error) => error,
+        })
+    };
+    let plan = check(None, options.clone())?;
     // All cases are checked before the first one runs: a wrong one should not cost the time of those before it.
     let mut plans = Vec::new();
     for case in cases {
-        plans.push((Some(case.label), Plan::check(command, case.options.over(options.clone()))?));
+        let plan = check(Some(&case.label), case.options.over(options.clone()))?;
+        plans.push((Some(case.label), plan));
     }
     if plans.is_empty() {
         plans.push((None, plan.clone()));
@@ -286,37 +298,40 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     if below == 0.0 { 0.0 } else { above / below }
 }
 
-/// Steps between two rates that bound the knee.
-const KNEE_SHARE: f64 = 1.05;
-
-/// The knee, 0 if there is none: doubles the rate until it no longer holds, then halves the gap.
+/// The knee, 0 if there is none.
 fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<f64> {
-    let (mut low, mut high) = (0.0, f64::INFINITY);
-    let mut rate = plan.rates.first().copied().unwrap_or(10_000.0);
-    while high / f64::max(low, 1.0) > KNEE_SHARE {
+    knee(plan.rates.first().copied().unwrap_or(10_000.0), |rate| {
         let step = Plan { rates: vec![rate], ..plan.clone() };
         let measurement = one(&step, format!("{rate:.0}/s{suffix}"))?;
         let holds = measurement.held == Some(true)
             && measurement.faults.none()
             && Duration::from_secs_f64(measurement.latency.p99_9_us / 1e6) <= plan.hold;
         report.measurements.push(measurement);
-        if holds {
+        // Let queues of an overloaded step empty themselves.
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(holds)
+    })
+}
+
+/// Between the highest rate that held and the lowest that did not.
+const KNEE_SHARE: f64 = 1.05;
+/// Below this nobody asks for a knee.
+const KNEE_LEAST: f64 = 10.0;
+
+/// The highest rate that holds, 0 if none does: doubles from `start` until one does not, then halves the gap.
+fn knee(start: f64, mut holds: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+    let (mut low, mut high, mut rate) = (0.0, f64::INFINITY, start);
+    while high > low * KNEE_SHARE && high >= KNEE_LEAST {
+        if holds(rate)? {
             low = rate;
         } else {
             high = rate;
         }
-        rate = if high.is_infinite() {
-            rate * 2.0
-        } else if low == 0.0 {
-            high / 4.0
-        } else {
-            f64::midpoint(low, high)
+        rate = match (low, high) {
+            (_, f64::INFINITY) => rate * 2.0,
+            (0.0, _) => high / 4.0,
+            _ => f64::midpoint(low, high),
         };
-        if high < 10.0 {
-            break;
-        }
-        // Let queues of an overloaded step empty themselves.
-        std::thread::sleep(Duration::from_millis(200));
     }
     Ok(low)
 }
@@ -329,6 +344,23 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_knee_is_found_from_below_and_from_above() {
+        for (start, limit) in [(10_000.0, 123_456.0), (10_000.0, 10_001.0), (10_000.0, 777.0), (10.0, 1e7), (1e6, 11.0)]
+        {
+            let mut steps = 0;
+            let found = knee(start, |rate| {
+                steps += 1;
+                Ok(rate <= limit)
+            });
+            let found = found.unwrap();
+            assert!(found <= limit && found * KNEE_SHARE >= limit, "{found} for {limit} from {start}");
+            assert!(steps < 30, "{steps} steps for {limit} from {start}");
+        }
+        assert_eq!(knee(10_000.0, |_| Ok(false)).unwrap(), 0.0);
+        assert!(knee(10_000.0, |_| Err(BenchError::Plan("stop".into()))).is_err());
     }
 
     #[test]

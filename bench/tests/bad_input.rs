@@ -64,6 +64,11 @@ fn scenario_files() {
         ("command = \"throughput\"\n", "missing key `title`"),
         ("title = \"t\"\ncommand = \"latency\"\n[options]\nfresh = true\nno_mac = true\n", "no-mac"),
         ("title = \"t\"\ncommand = \"latency\"\n[options]\ninsecure_skip_verify = true\n", "belong to tls"),
+        ("title = \"t\"\ncommand = \"latency\"\n[options]\nrate = [1.0]\nload = [0.5]\n", "s.toml: --load and --rate"),
+        (
+            "title = \"t\"\ncommand = \"throughput\"\n[[cases]]\nlabel = \"two\"\noptions = { pubs = 0 }\n",
+            "s.toml: case `two`: publishers",
+        ),
     ];
     for (text, complaint) in cases {
         let file = folder.file("s.toml", text);
@@ -187,6 +192,7 @@ fn a_wrong_secret() {
     let ran = run(slimload(&format!("throughput --node {} --basic-auth {secret}", server(UNAUTHORIZED))));
     ran.refused_with("did not accept our credentials");
     assert!(!ran.stderr.contains("not-the-password"));
+    run(slimload(&format!("throughput --node {}", server(UNAUTHORIZED)))).refused_with("pass --basic-auth FILE");
     let shapeless = folder.file("shapeless", "password-alone\n");
     run(slimload(&format!("throughput --basic-auth {shapeless}"))).refused_with("USERNAME:PASSWORD");
 }

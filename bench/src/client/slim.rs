@@ -57,6 +57,7 @@ pub(crate) struct Slim {
     stage: Stage,
     initiator: Initiator,
     no_mac: bool,
+    shows_credentials: bool,
     link_id: String,
     mac: Option<HeaderMac>,
     verify_one_in: u32,
@@ -99,6 +100,7 @@ impl Slim {
             stage: Stage::Opening,
             initiator: Initiator::new(false).map_err(|error| format!("no key pair: {error}"))?,
             no_mac: settings.no_mac,
+            shows_credentials: settings.authorization.is_some(),
             link_id: format!(
                 "51135112-{:04x}-4{:03x}-8000-{:012x}",
                 settings.run >> 16,
@@ -158,9 +160,11 @@ impl Slim {
                     if status != "200" || end_stream || fields.get(b"grpc-status").is_some() {
                         let detail = text(b"grpc-message").unwrap_or_default();
                         if status == "401" {
-                            return Err(
-                                "401: the node did not accept our credentials: check the secret in --basic-auth".into(),
-                            );
+                            return Err(if self.shows_credentials {
+                                "401: the node did not accept our credentials: check the secret in --basic-auth".into()
+                            } else {
+                                "401: the node wants to know who we are: pass --basic-auth FILE".into()
+                            });
                         }
                         let grpc = text(b"grpc-status").unwrap_or_else(|| "none".into());
                         return Err(format!("stream refused: HTTP status {status}, grpc-status {grpc} {detail}"));

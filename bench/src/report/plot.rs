@@ -49,7 +49,8 @@ pub(crate) fn percentiles(report: &Report, picture: Picture) -> Result<Vec<u8>> 
         1 => "90 %".into(),
         nines => format!("99{}{} %", if nines > 2 { "." } else { "" }, "9".repeat(nines.max(2) as usize - 2)),
     };
-    picture.draw(&Plot { title: &report.title, x_name: "percentile", curves: &curves, x_label: &label })
+    let legend = SeriesLabelPosition::LowerRight;
+    picture.draw(&Plot { title: &report.title, x_name: "percentile", curves: &curves, x_label: &label, legend })
 }
 
 /// p50, p99 and p99.9 by offered rate, the lowest first; of repeats at one rate the median.
@@ -60,7 +61,8 @@ pub(crate) fn rate_latency(report: &Report, picture: Picture) -> Result<Vec<u8>>
     };
     let curves = [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p99_9_us)];
     let x_label = |x: &f64| format!("{x:.0}");
-    picture.draw(&Plot { title: &report.title, x_name: "offered messages/s", curves: &curves, x_label: &x_label })
+    let (x_name, legend) = ("offered messages/s", SeriesLabelPosition::UpperLeft);
+    picture.draw(&Plot { title: &report.title, x_name, curves: &curves, x_label: &x_label, legend })
 }
 
 /// Offered rates with their latencies, where there are any.
@@ -87,6 +89,8 @@ struct Plot<'a> {
     x_name: &'a str,
     curves: &'a [(String, Vec<(f64, f64)>)],
     x_label: &'a dyn Fn(&f64) -> String,
+    /// Where the curves are not.
+    legend: SeriesLabelPosition,
 }
 
 /// The form of a plot.
@@ -145,12 +149,15 @@ impl Plot<'_> {
         if !(x0.is_finite() && y0.is_finite()) {
             return Err(wrong("nothing was measured"));
         }
-        let ((x0, x1), (y0, y1)) = (with_decade(x0, x1 * 1.001), with_decade(y0 * 0.8, y1 * 1.25));
+        // Above the curves there is room for a legend.
+        let headroom = 1.25 * (y1 / y0).powf(0.25);
+        let ((x0, x1), (y0, y1)) = (with_decade(x0, x1 * 1.001), with_decade(y0 * 0.8, y1 * headroom));
         let root = backend.into_drawing_area();
         root.fill(&WHITE).map_err(wrong)?;
         let mut chart = ChartBuilder::on(&root)
             .caption(self.title, ("sans-serif", 20))
             .margin(16)
+            .margin_right(36)
             .x_label_area_size(44)
             .y_label_area_size(72)
             .build_cartesian_2d((x0..x1).log_scale(), (y0..y1).log_scale())
@@ -175,7 +182,7 @@ impl Plot<'_> {
             .configure_series_labels()
             .background_style(WHITE.mix(0.9))
             .border_style(BLACK.mix(0.4))
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(self.legend.clone())
             .draw()
             .map_err(wrong)?;
         root.present().map_err(wrong)
@@ -187,7 +194,13 @@ mod tests {
     use super::*;
 
     fn draw(picture: Picture, curves: &[(String, Vec<(f64, f64)>)]) -> Result<Vec<u8>> {
-        picture.draw(&Plot { title: "title", x_name: "x", curves, x_label: &|x| format!("{x}") })
+        picture.draw(&Plot {
+            title: "title",
+            x_name: "x",
+            curves,
+            x_label: &|x| format!("{x}"),
+            legend: SeriesLabelPosition::UpperLeft,
+        })
     }
 
     #[test]
