@@ -40,6 +40,8 @@ struct Read {
     exp: u64,
     #[serde(default)]
     iat: u64,
+    #[serde(default)]
+    nbf: u64,
     pubkey: Option<String>,
     custom_claims: Option<serde_json::Value>,
 }
@@ -119,7 +121,7 @@ impl Provider for JwtProvider {
             iss: &self.issuer,
             sub: &self.subject,
             aud: &self.audience,
-            exp: now + self.duration_s,
+            exp: now.saturating_add(self.duration_s),
             iat: now,
             nbf: now,
             pubkey: &self.public,
@@ -143,7 +145,8 @@ pub struct JwtVerifier {
     keys: Vec<TrustedKey>,
     issuer: Option<String>,
     audience: Vec<String>,
-    verified: Mutex<BTreeMap<String, Claims>>,
+    /// What each token claims, and from when on it is good.
+    verified: Mutex<BTreeMap<String, (Claims, UnixSeconds)>>,
 }
 
 impl JwtVerifier {
@@ -210,11 +213,11 @@ impl JwtVerifier {
         validation
     }
 
-    /// Signature, issuer and audience; not the time.
-    fn read(&self, token: &str) -> Result<Claims, IdentityError> {
+    /// Signature, issuer and audience; not the time, from when on the token is good.
+    fn read(&self, token: &str) -> Result<(Claims, UnixSeconds), IdentityError> {
         let mut verified = self.verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(claims) = verified.get(token) {
-            return Ok(claims.clone());
+        if let Some(known) = verified.get(token) {
+            return Ok(known.clone());
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| IdentityError::Malformed("not a JWT"))?;
         let named = header.kid.filter(|kid| self.keys.iter().any(|key| key.kid.as_ref() == Some(kid)));
@@ -222,12 +225,13 @@ impl JwtVerifier {
         for trusted in candidates {
             match jsonwebtoken::decode::<Read>(token, &trusted.key, &self.validation(trusted.algorithm)) {
                 Ok(read) => {
-                    let claims = claims(read.claims)?;
+                    let not_before = read.claims.nbf;
+                    let known = (claims(read.claims)?, not_before);
                     if verified.len() >= VERIFIED_MAX {
                         verified.clear();
                     }
-                    verified.insert(token.to_owned(), claims.clone());
-                    return Ok(claims);
+                    verified.insert(token.to_owned(), known.clone());
+                    return Ok(known);
                 }
                 // Another key may fit; any other failure is final.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm) => {}
@@ -289,7 +293,10 @@ pub(super) fn why(kind: &ErrorKind) -> IdentityError {
 
 impl Verifier for JwtVerifier {
     fn verify(&self, token: &str, now: UnixSeconds) -> Result<Claims, IdentityError> {
-        let claims = self.read(token)?;
+        let (claims, not_before) = self.read(token)?;
+        if now.saturating_add(LEEWAY_S) < not_before {
+            return Err(IdentityError::FromTheFuture { ahead_s: not_before - now });
+        }
         if now > claims.expires.saturating_add(LEEWAY_S) {
             return Err(IdentityError::Expired { since_s: now - claims.expires });
         }
@@ -297,7 +304,7 @@ impl Verifier for JwtVerifier {
     }
 
     fn verify_lapsed(&self, token: &str) -> Result<Claims, IdentityError> {
-        self.read(token)
+        Ok(self.read(token)?.0)
     }
 }
 
@@ -326,6 +333,8 @@ mod tests {
         assert!(verifier.verify(&token, 4660).is_ok());
         assert_eq!(verifier.verify(&token, 4661), Err(IdentityError::Expired { since_s: 61 }));
         assert!(verifier.verify_lapsed(&token).is_ok());
+        assert!(verifier.verify(&token, 940).is_ok());
+        assert_eq!(verifier.verify(&token, 939), Err(IdentityError::FromTheFuture { ahead_s: 61 }));
         assert_eq!(verifier.verify(&provider.with_duration_s(10).token(1000).unwrap(), 1000).unwrap().expires, 1010);
     }
 
