@@ -383,7 +383,8 @@ impl ReceiveWindow {
             return Arrival::Duplicate;
         }
         if distance >= RECEIVE_WINDOW {
-            self.far = Some(self.far.map_or(id, |far| far.min(id)));
+            let nearer = |far: u32| Self::ahead(next, far).is_some_and(|known| known <= distance);
+            self.far = Some(self.far.filter(|far| nearer(*far)).unwrap_or(id));
             self.miss(now, next);
             return Arrival::TooFar;
         }
@@ -588,6 +589,22 @@ mod tests {
         let out = drain(&mut window);
         assert!(out.ends_with("!1-511 512 !513-19999"), "{out}");
         assert_eq!(feed(&mut window, start, &[20_000]), "20000");
+    }
+
+    /// The nearest is the nearest over the end of the numbers too: what lies between is not lost.
+    #[test]
+    fn far_ahead_where_ids_wrap() {
+        let start = Instant::now();
+        let mut window = ReceiveWindow::new(RETRIES, Some(SEQUENCED - 1000));
+        for far in [5, SEQUENCED - 100, 7] {
+            assert_eq!(window.receive(start, far, message(far), usize::MAX), Arrival::TooFar);
+        }
+        for second in 1..=3 {
+            window.handle_timeout(start + Duration::from_secs(second));
+        }
+        let out = drain(&mut window);
+        assert!(out.ends_with(&format!("-{}", SEQUENCED - 101)), "{out}");
+        assert_eq!(window.next, Some(SEQUENCED - 100));
     }
 
     #[test]
