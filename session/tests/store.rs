@@ -401,6 +401,33 @@ fn the_file_stays_small() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// Only its owner reads the file; it is never written through a link that somebody laid in its way, and what could not be
+/// finished does not stay.
+#[test]
+fn the_file_is_ours() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = store_path();
+    let (victim, unfinished) = (store_path(), path.with_extension(format!("{}.new", std::process::id())));
+    std::fs::write(&victim, "somebody's file").unwrap();
+    std::os::unix::fs::symlink(&victim, &unfinished).unwrap();
+    let mut store = open_store(&path);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "somebody's file");
+    assert!(!unfinished.is_symlink() && !unfinished.exists());
+    // The log is to be written anew, and its place is taken by what no file can replace.
+    store.commit(vec![(b"large".to_vec(), Some(vec![1; 1 << 20]))]).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("in the way")).unwrap();
+    for n in 0..10_u8 {
+        let _ = store.commit(vec![(b"large".to_vec(), Some(vec![n; 1 << 20]))]);
+    }
+    assert!(matches!(store.commit(Vec::new()), Err(StoreError::Stopped { .. })));
+    assert!(!unfinished.exists(), "half a log is left");
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::remove_file(victim).unwrap();
+}
+
 #[test]
 fn another_identity_is_refused() {
     let mut net = Net::new(1);

@@ -206,16 +206,15 @@ impl Store {
         let slots = head[SLOTS..].chunks_exact(SLOT_OCTETS).filter_map(|slot| keys.read_slot(slot));
         let (noted_sequence, noted_end) = slots.max().ok_or_else(|| damaged(SLOTS as u64))?;
 
-        let (mut live, mut sequence, mut end) = (BTreeMap::new(), 0, HEAD_OCTETS);
+        let (mut live, mut live_octets, mut sequence, mut end) = (BTreeMap::new(), 0, 0, HEAD_OCTETS);
         while let Some((commit, taken)) = keys.open(sequence, &octets[end..]) {
-            apply(&mut live, commit);
+            live_octets = apply(&mut live, live_octets, commit);
             sequence += 1;
             end += taken;
         }
         if sequence < noted_sequence || (end as u64) < noted_end {
             return Err(damaged(end as u64));
         }
-        let live_octets = live.iter().map(size).sum();
         let torn = end < octets.len();
         let path = path.to_owned();
         Ok(Self { path, file, key, keys, live, live_octets, sequence, end: end as u64, torn, stopped: false })
@@ -260,8 +259,7 @@ impl Store {
         let slot = SLOTS + SLOT_OCTETS * usize::from(!self.sequence.is_multiple_of(2));
         let noted = self.keys.slot(self.sequence, self.end);
         self.file.write_all_at(&noted, slot as u64).map_err(self.failed("write"))?;
-        apply(&mut self.live, commit);
-        self.live_octets = self.live.iter().map(size).sum();
+        self.live_octets = apply(&mut self.live, self.live_octets, commit);
         if self.end > COMPACT_FROM && self.end / COMPACT_FACTOR > self.live_octets {
             self.compact()?;
         }
@@ -325,38 +323,51 @@ fn write_new(
     }
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}.new", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+    let unfinished = Unfinished(unfinished.into());
+    match std::fs::remove_file(&unfinished.0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),
+        _ => {} // an earlier process of our number left it, or somebody laid it there for us to write to
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished.0);
     let file = file.map_err(failed("create"))?;
     file.try_lock().map_err(|error| failed("lock")(error.into()))?;
     file.write_all_at(&octets, 0).map_err(failed("write"))?;
     file.sync_all().map_err(failed("synchronise"))?;
     if place == Place::Taken {
-        std::fs::rename(&unfinished, path).map_err(failed("rename"))?;
+        std::fs::rename(&unfinished.0, path).map_err(failed("rename"))?;
     } else {
-        let linked = std::fs::hard_link(&unfinished, path);
-        std::fs::remove_file(&unfinished).map_err(failed("remove"))?;
-        match linked {
+        match std::fs::hard_link(&unfinished.0, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("create")(error)),
             _ => {}
         }
     }
+    drop(unfinished);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("synchronise"))?;
     Ok((file, keys, sequence, end))
 }
 
-fn apply(live: &mut BTreeMap<Vec<u8>, Vec<u8>>, commit: Commit) {
-    for key in commit.deletes {
-        live.remove(&key);
-    }
-    for Put { key, value } in commit.puts {
-        live.insert(key, value);
+/// A log under the name it has until it is complete; whatever becomes of it, the name goes.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // renamed already, or of no use
     }
 }
 
-fn size((key, value): (&Vec<u8>, &Vec<u8>)) -> u64 {
-    (key.len() + value.len()) as u64
+/// Makes the changes, and returns how many octets the records have then.
+fn apply(live: &mut BTreeMap<Vec<u8>, Vec<u8>>, mut octets: u64, commit: Commit) -> u64 {
+    let size = |key: usize, value: &Vec<u8>| (key + value.len()) as u64;
+    for key in commit.deletes {
+        octets -= live.remove(&key).map_or(0, |value| size(key.len(), &value));
+    }
+    for Put { key, value } in commit.puts {
+        let octets_of_key = key.len();
+        octets += size(octets_of_key, &value);
+        octets -= live.insert(key, value).map_or(0, |value| size(octets_of_key, &value));
+    }
+    octets
 }
 
 fn shown(path: &Path) -> String {
