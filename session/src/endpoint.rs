@@ -15,7 +15,7 @@ use slimline_wire::pb;
 
 use self::kept::Kept;
 use crate::error::{IdentityError, SessionError};
-use crate::message::{Credentials, Now, check_metadata};
+use crate::message::{Credentials, Now};
 use crate::name::{Name, app_id, channel_names};
 use crate::random::{self, Ids};
 use crate::session::{Direction, Event, New, Phase, Route, Session, SessionConfig, SessionKind};
@@ -24,6 +24,8 @@ use crate::session::{Direction, Event, New, Phase, Route, Session, SessionConfig
 const SESSION_IDS_END: u32 = u32::MAX - 1000;
 /// Invitations under way at once.
 const INVITED_MAX: usize = 128;
+/// Of these, by one identity: nobody keeps all others from inviting us.
+const INVITED_BY_ONE_MAX: usize = 64;
 /// Sessions of one application.
 const SESSIONS_MAX: usize = 65_536;
 /// A subscription that was not acknowledged is asked for again.
@@ -162,7 +164,7 @@ impl Endpoint {
     ///
     /// Retries outside 10 ms to an hour, or beyond 10 000, are brought inside, as peers would.
     ///
-    /// Errors: an identity without key, too many sessions.
+    /// Errors: an identity without key, too many sessions, metadata that is too large or not an application's.
     pub fn create_session(
         &mut self,
         now: Now,
@@ -172,7 +174,7 @@ impl Endpoint {
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(SessionError::TooManySessions(self.sessions.len()));
         }
-        check_metadata(&config.metadata)?;
+        config.check()?;
         // Without a key no control message can be signed, and every peer would refuse them one by one.
         self.credentials.provider.signing_key().ok_or(IdentityError::NoKey)?;
         let id = loop {
@@ -321,7 +323,7 @@ impl Endpoint {
                 due.then(|| name.clone())
             })
             .collect();
-        if self.connected {
+        if self.connected && !self.is_full() {
             for name in due {
                 self.write_subscribe(now, &name);
             }

@@ -17,6 +17,14 @@ pub enum NameError {
     /// Received without hashes or without text.
     #[error("name without hashes or without text")]
     Missing,
+    /// Too much text.
+    #[error("a name of {octets} octets, at most {limit} are taken")]
+    TooLong {
+        /// Octets of its parts.
+        octets: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The text is not what was hashed.
     #[error("the text of the name does not hash to its components")]
     TextAndHash,
@@ -151,6 +159,14 @@ pub enum SessionError {
     /// A key that sessions use among themselves.
     #[error("metadata key {0:?} belongs to the session: choose another")]
     ReservedMetadata(&'static str),
+    /// More to tell those who are invited than they take.
+    #[error("session metadata of {octets} octets, at most {limit} are taken: publish it as a message")]
+    MetadataTooLarge {
+        /// Octets of keys and values.
+        octets: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The session is closing and takes nothing more.
     #[error("session is closing: no further publishes")]
     Draining,

@@ -1,7 +1,7 @@
 //! One request and its answers: what is asked, who has yet to answer, when it is asked again.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slimline_wire::pb;
 
@@ -252,6 +252,10 @@ pub(crate) struct Member {
     pub(crate) heard_to: Option<u32>,
     /// The key package it was readmitted by: whoever repeats that request was answered, or is being answered.
     pub(crate) readmitted_by: Option<Vec<u8>>,
+    /// When it was readmitted.
+    pub(crate) readmitted_at: Option<Instant>,
+    /// From when on its word that there is a later epoch makes us ask for a new leaf, and how long that takes after the next.
+    pub(crate) believed: Option<(Instant, Duration)>,
     /// Something came from it since the last tick.
     pub(crate) heard: bool,
     /// Ticks in a row without a word.
@@ -273,6 +277,8 @@ impl Member {
             stay: None,
             heard_to: None,
             readmitted_by: None,
+            readmitted_at: None,
+            believed: None,
             heard: true,
             missed: 0,
         }

@@ -9,7 +9,7 @@ use crate::integrity::Verified;
 use crate::message::{Draft, Incoming, Kind, LEAVING, Now};
 use crate::name::Name;
 use crate::roster::{Stay, stream_of};
-use crate::session::{Event, Phase, Refused, Route, Session};
+use crate::session::{Event, Phase, REST, Refused, Route, Session};
 
 impl Session {
     /// Prepares a task's first message. `Ok(false)`: nothing needs to be asked.
@@ -124,6 +124,7 @@ impl Session {
         }
         known.online = true;
         known.readmitted_by = Some(package.to_vec());
+        known.readmitted_at = Some(now.instant);
         let participant = known.to_wire();
         let before = group.ends(&owner);
         let changed = group.rejoin(package, now.unix_s)?;
@@ -163,7 +164,7 @@ impl Session {
         sender: &Verified,
     ) -> Result<(), Refused> {
         if incoming.kind == Kind::RejoinRequest {
-            return self.handle_rejoin_request(incoming, sender);
+            return self.handle_rejoin_request(now, incoming, sender);
         }
         let mut active = self.active.take().ok_or(Refused::Unexpected)?;
         if !matches!(active.task, Task::Invite { .. }) || !active.is_direct_answer(incoming) {
@@ -285,7 +286,7 @@ impl Session {
         Ok(())
     }
 
-    fn handle_rejoin_request(&mut self, incoming: &Incoming, sender: &Verified) -> Result<(), Refused> {
+    fn handle_rejoin_request(&mut self, now: Now, incoming: &Incoming, sender: &Verified) -> Result<(), Refused> {
         let Command::RejoinRequest(request) = incoming.command()? else { return Err(Refused::Unexpected) };
         let who = Name::from_wire(request.participant.as_ref().ok_or(Refused::Unexpected)?)?;
         let member = self.roster.get(&who).ok_or(Refused::Stranger)?;
@@ -295,6 +296,11 @@ impl Session {
         if member.readmitted_by.as_ref() == Some(&request.key_package) {
             return Ok(()); // its key package is used up: a second leaf of it would lock its owner out
         }
+        let rest = self.control_retries().interval.min(REST);
+        if member.readmitted_at.is_some_and(|at| now.instant < at + rest) {
+            return Err(Refused::TooOften); // each costs everybody a commit
+        }
+        self.answered.note(&incoming.source, incoming.message_id);
         // A newer request replaces an older one that still waits.
         self.tasks.retain(|(_, task)| !matches!(task, Task::Readmit { member, .. } if *member == who));
         let package = request.key_package.clone();
@@ -309,11 +315,20 @@ impl Session {
         }
         let reply = Command::LeaveReply(pb::LeaveReplyPayload {});
         let answer = Draft::command(Kind::LeaveReply, &self.local, &incoming.source, incoming.message_id, reply);
+        if !self.roster.contains_key(&incoming.source) {
+            self.transmit(now, answer); // it may have left and not heard our answer
+            return Ok(());
+        }
         self.answer(now, incoming, answer);
-        if self.roster.contains_key(&incoming.source) && !self.is_of_earlier_stay(incoming) {
+        if !self.is_of_earlier_stay(incoming) {
             self.mark_offline(&incoming.source.clone());
             if self.is_group() {
-                self.tasks.push_back((None, Task::Remove { victim: incoming.source.clone(), left: true }));
+                let removes =
+                    |task: &Task| matches!(task, Task::Remove { victim, left: true } if *victim == incoming.source);
+                let active = self.active.iter().map(|active| &active.task);
+                if !active.chain(self.tasks.iter().map(|(_, task)| task)).any(removes) {
+                    self.tasks.push_back((None, Task::Remove { victim: incoming.source.clone(), left: true }));
+                }
             } else {
                 self.roster.remove(&incoming.source);
                 self.events.push_back(Event::Left(incoming.source.clone()));

@@ -12,6 +12,9 @@ use crate::error::NameError;
 /// Ids from here up are reserved; the last of them is [`NameId::ANY`].
 const RESERVED_FROM: u128 = u128::MAX - 50;
 
+/// Octets of text a name may have: names are remembered in many places.
+const TEXT_OCTETS_MAX: usize = 1024;
+
 /// `organisation/namespace/service` and, once known, the instance.
 ///
 /// Cheap to clone. Two names are equal when text and id are.
@@ -25,13 +28,19 @@ pub struct Name {
 impl Name {
     /// A name for any instance of a service; each part is trimmed.
     ///
-    /// Errors: an empty part, or a part that holds `/`.
+    /// Errors: an empty part, a part that holds `/`, or more than 1024 octets in all.
     pub fn new(organisation: &str, namespace: &str, service: &str) -> Result<Self, NameError> {
         let parts = [organisation, namespace, service].map(str::trim);
         if let Some(part) = parts.iter().find(|part| part.is_empty() || part.contains('/')) {
             return Err(NameError::Part((*part).to_owned()));
         }
+        Self::check_length(parts)?;
         Ok(Self::from_parts(parts, NameId::ANY))
+    }
+
+    fn check_length(parts: [&str; 3]) -> Result<(), NameError> {
+        let octets = parts.iter().map(|part| part.len()).sum();
+        if octets > TEXT_OCTETS_MAX { Err(NameError::TooLong { octets, limit: TEXT_OCTETS_MAX }) } else { Ok(()) }
     }
 
     fn from_parts(parts: [&str; 3], id: NameId) -> Self {
@@ -99,6 +108,7 @@ impl Name {
         let text = name.str_name.as_ref().ok_or(NameError::Missing)?;
         let id = encoded.name_id.map_or(NameId::ANY, |id| join(id.id_0, id.id_1));
         let parts = [&*text.str_component_0, &*text.str_component_1, &*text.str_component_2];
+        Self::check_length(parts)?;
         let read = Self::from_parts(parts, id);
         if read.prefix.0 != [encoded.component_0, encoded.component_1, encoded.component_2] {
             return Err(NameError::TextAndHash);
@@ -194,6 +204,13 @@ mod tests {
         for bad in ["a/b", "a/b/c/d", "a//c", "a/ /c", ""] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
+        let long = |octets: usize| format!("a/b/{}", "c".repeat(octets - 2));
+        assert_eq!(long(1025).parse::<Name>(), Err(NameError::TooLong { octets: 1025, limit: 1024 }));
+        let longest: Name = long(1024).parse().unwrap();
+        assert_eq!(Name::from_wire(&longest.to_wire()).as_ref(), Ok(&longest));
+        let mut longer = longest.to_wire();
+        longer.str_name.as_mut().unwrap().str_component_2.push('c');
+        assert_eq!(Name::from_wire(&longer), Err(NameError::TooLong { octets: 1025, limit: 1024 }));
     }
 
     #[test]

@@ -235,11 +235,18 @@ impl Session {
                 }
                 return Ok(());
             }
-            if let Err(error) = group.apply(&content.mls_content, now.unix_s) {
-                self.renew(now); // we are out of step: ask for a new leaf
-                return Err(error.into());
+            match group.apply(&content.mls_content, now.unix_s) {
+                Ok(true) => self.commit_id = content.commit_id,
+                Ok(false) => {
+                    self.acknowledge(now, incoming);
+                    self.removed(now); // whatever the message says beside its commit
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.renew(now); // we are out of step: ask for a new leaf
+                    return Err(error.into());
+                }
             }
-            self.commit_id = content.commit_id;
         }
         self.acknowledge(now, incoming);
         if about_us && update.op() == pb::GroupUpdateOp::Remove {
@@ -302,20 +309,16 @@ impl Session {
     fn take_early(&mut self, now: Now) {
         while let Some((update, source, message_id)) = self.early.remove(&(self.commit_id + 1)) {
             let (Some(group), Some(content)) = (&mut self.mls, &update.mls) else { return };
-            if group.apply(&content.mls_content, now.unix_s).is_err() {
-                self.renew(now);
-                return;
-            }
+            let Ok(ours) = group.apply(&content.mls_content, now.unix_s) else { return self.renew(now) };
             self.commit_id = content.commit_id;
             let ack = Command::GroupAck(pb::GroupAckPayload {});
             let draft = Draft::command(Kind::GroupAck, &self.local, &source, message_id, ack);
             self.answered.answer(&source, message_id, draft.clone());
             self.transmit(now, draft);
-            let Some(who) = update.participant.as_ref().and_then(Member::from_wire) else { continue };
-            if who.name == self.local && update.op() == pb::GroupUpdateOp::Remove {
-                self.removed(now);
-                return;
+            if !ours {
+                return self.removed(now);
             }
+            let Some(who) = update.participant.as_ref().and_then(Member::from_wire) else { continue };
             self.change_roster(&update, who);
         }
     }
@@ -357,7 +360,7 @@ impl Session {
             let id =
                 |participant: &pb::Participant| Name::from_wire(participant.name.as_ref()?).ok().map(|name| name.id());
             listed.retain(|participant| id(participant).is_some_and(|id| tokens.contains_key(&id)));
-            let known: Vec<_> = listed.iter().filter_map(id).collect();
+            let known: std::collections::BTreeSet<_> = listed.iter().filter_map(id).collect();
             let since = self
                 .roster
                 .values()

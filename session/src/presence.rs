@@ -1,5 +1,7 @@
 //! Who is there: heartbeats, silence, goodbye for now and back again.
 
+use std::time::Duration;
+
 use slimline_wire::pb;
 use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 
@@ -8,6 +10,9 @@ use crate::message::{Draft, Incoming, Kind, Now};
 use crate::name::Name;
 use crate::roster::Numbered;
 use crate::session::{Event, HEARTBEAT, MISSED_MAX, Phase, RETRANSMISSIONS_MAX, Refused, Session, SessionKind};
+
+/// Longest wait until one member's word about epochs counts again.
+const BELIEVED_AGAIN_MAX: Duration = Duration::from_secs(3600);
 
 impl Session {
     /// Every ten seconds: say that we are there, and note who did not.
@@ -116,9 +121,6 @@ impl Session {
 
     pub(crate) fn handle_heartbeat(&mut self, now: Now, incoming: &Incoming) -> Result<(), Refused> {
         let Command::Heartbeat(beat) = incoming.command()? else { return Err(Refused::Unexpected) };
-        if !self.roster.contains_key(&incoming.source) {
-            return Err(Refused::Stranger);
-        }
         if let Some(numbered) = Numbered::of(incoming)
             && self.began.is_some()
             && !self.is_moderator()
@@ -127,10 +129,26 @@ impl Session {
             return Ok(());
         }
         let behind = self.epoch().is_some_and(|ours| beat.epoch != u64::MAX && beat.epoch > ours);
-        if behind && !self.is_moderator() && self.phase == Phase::Active {
+        if behind && !self.is_moderator() && self.phase == Phase::Active && self.believes(now, &incoming.source) {
             self.renew(now);
         }
         Ok(())
+    }
+
+    /// Whether a member's word that there is a later epoch counts now. A new leaf makes one more epoch for everybody, so one
+    /// member's word brings us one at a time, with a wait that doubles while it goes on. The moderator knows.
+    fn believes(&mut self, now: Now, source: &Name) -> bool {
+        if self.moderator.as_ref().is_some_and(|(name, _)| name == source) {
+            return true;
+        }
+        let Some(member) = self.roster.get_mut(source) else { return false };
+        let wait = match member.believed {
+            Some((from, _)) if now.instant < from => return false,
+            Some((from, wait)) if now.instant < from + wait => (wait * 2).min(BELIEVED_AGAIN_MAX),
+            _ => HEARTBEAT,
+        };
+        member.believed = Some((now.instant + wait, wait));
+        true
     }
 
     /// The moderator says the number of its list. When ours is the same old one as the last time, the update is not just on its

@@ -11,7 +11,7 @@ mod receive;
 mod tasks;
 mod time;
 
-pub use config::{Direction, SessionConfig, SessionKind};
+pub use config::{Direction, SESSION_METADATA_OCTETS_MAX, SessionConfig, SessionKind};
 pub use event::{Event, Item, Participant};
 pub(crate) use inbox::Inbox;
 pub use inbox::{INBOX_MAX, INBOX_OCTETS_MAX};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use slimline_wire::pb;
 use slimline_wire::pb::command_payload::CommandPayloadType as Command;
 
-use super::{Endpoint, INVITED_MAX, SESSIONS_MAX, SessionId};
+use super::{Endpoint, INVITED_BY_ONE_MAX, INVITED_MAX, SESSIONS_MAX, SessionId};
 use crate::error::SessionError;
 use crate::integrity::{Verified, is_control};
 use crate::message::{Draft, Frame, Incoming, Kind, Now};
@@ -44,14 +44,14 @@ impl Endpoint {
             self.counters.overloaded += 1; // whoever wants the answer asks again
             return;
         }
-        let latest = self.latest(incoming.session_id);
-        let id = latest.unwrap_or(SessionId { number: incoming.session_id, round: 0 });
+        let concerned = self.concerned(incoming);
+        let id = concerned.unwrap_or(SessionId { number: incoming.session_id, round: 0 });
         // A closed session answers latecomers; an invite that it did not see before is for a new one.
         let ended = self.sessions.get(&id).is_some_and(|session| {
             session.is_closed() && session.answered.get(&incoming.source, incoming.message_id).is_none()
         });
         let away = self.sessions.get(&id).is_some_and(|session| session.is_away_for(incoming));
-        let known = latest.is_some() && !((ended || away) && incoming.kind == Kind::JoinRequest);
+        let known = concerned.is_some() && !((ended || away) && incoming.kind == Kind::JoinRequest);
         if !known && !matches!(incoming.kind, Kind::DiscoveryRequest | Kind::JoinRequest) {
             self.counters.unknown_session += 1;
             return;
@@ -89,9 +89,33 @@ impl Endpoint {
             self.counters.postponed += u64::from(matches!(reason, Refused::InboxFull | Refused::NoRoom));
             tracing::debug!(%reason, source = ?incoming.source, kind = ?incoming.kind, session = id.number, "message dropped");
         }
-        if let Some(latest) = self.latest(id.number) {
-            self.collect(now, latest);
+        self.collect(now, id);
+        if let Some(latest) = self.latest(id.number).filter(|latest| *latest != id) {
+            self.collect(now, latest); // it has just begun
         }
+    }
+
+    /// The session that a message is for. A number may stand for several: whoever invites us chooses it, and nobody should be
+    /// able to take one from somebody else by being first.
+    fn concerned(&self, incoming: &Incoming) -> Option<SessionId> {
+        if incoming.kind == Kind::JoinRequest {
+            return self.last_by(incoming.session_id, &incoming.source);
+        }
+        let mut of_number = self.of_number(incoming.session_id);
+        let with_sender = of_number.find(|(_, session)| session.concerns(incoming)).map(|(id, _)| *id);
+        with_sender.or_else(|| self.latest(incoming.session_id))
+    }
+
+    /// All sessions of that number, the last one first.
+    fn of_number(&self, number: u32) -> impl Iterator<Item = (&SessionId, &Session)> {
+        self.sessions.range(SessionId { number, round: 0 }..=SessionId { number, round: u32::MAX }).rev()
+    }
+
+    /// The last session of that number that this moderator invited us to.
+    fn last_by(&self, number: u32, moderator: &Name) -> Option<SessionId> {
+        let mut of_number = self.of_number(number);
+        let by = |session: &Session| session.moderator.as_ref().is_some_and(|(name, _)| name == moderator);
+        of_number.find(|(_, session)| by(session)).map(|(id, _)| *id)
     }
 
     /// An id that no session here has or had.
@@ -102,8 +126,7 @@ impl Endpoint {
 
     /// The session of that number, or the last of them.
     pub(super) fn latest(&self, number: u32) -> Option<SessionId> {
-        let (first, last) = (SessionId { number, round: 0 }, SessionId { number, round: u32::MAX });
-        self.sessions.range(first..=last).next_back().map(|(id, _)| *id)
+        self.of_number(number).next().map(|(id, _)| *id)
     }
 
     /// Somebody looks for our service: we are one instance of it.
@@ -148,7 +171,10 @@ impl Endpoint {
         if incoming.destination != full || !self.subscriptions.get(&full).is_some_and(|known| known.own) {
             return Err(Refused::Unexpected);
         }
-        if self.unannounced.len() >= INVITED_MAX || self.sessions.len() >= SESSIONS_MAX {
+        let invited = self.unannounced.iter().filter_map(|id| self.sessions.get(id)?.moderator.as_ref());
+        let by_sender = invited.filter(|(_, subject)| *subject == sender.claims.subject).count();
+        let many = self.unannounced.len() >= INVITED_MAX || by_sender >= INVITED_BY_ONE_MAX;
+        if many || self.sessions.len() >= SESSIONS_MAX {
             return Err(Refused::TooOften);
         }
         let (kind, remote, control) = match incoming.session_type {
@@ -167,9 +193,10 @@ impl Endpoint {
         });
         let config =
             SessionConfig { kind, reliable, mls: request.mls_settings.is_some(), metadata: incoming.metadata() };
+        config.check()?;
         let number = incoming.session_id;
         let id = self.new_id(number);
-        let former = self.latest(number).and_then(|before| self.sessions.get(&before));
+        let former = self.last_by(number, &incoming.source).and_then(|before| self.sessions.get(&before));
         let mut session = Session::new(
             New {
                 credentials: self.credentials.clone(),

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::error::SessionError;
+use crate::message::{check_metadata, metadata_octets};
 use crate::reliable::Retries;
+
+/// Octets of metadata a session may have: they are kept as long as it lives.
+pub const SESSION_METADATA_OCTETS_MAX: usize = 64 * 1024;
 
 /// Two parties, or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,13 @@ impl SessionConfig {
     pub fn new(kind: SessionKind) -> Self {
         let reliable = Some(Retries { interval: Duration::from_secs(1), max: 5 });
         Self { kind, reliable, mls: true, metadata: BTreeMap::new() }
+    }
+
+    /// Errors: metadata that is too large, or would be taken for a word between sessions.
+    pub(crate) fn check(&self) -> Result<(), SessionError> {
+        check_metadata(&self.metadata)?;
+        let (octets, limit) = (metadata_octets(&self.metadata), SESSION_METADATA_OCTETS_MAX);
+        if octets > limit { Err(SessionError::MetadataTooLarge { octets, limit }) } else { Ok(()) }
     }
 
     /// Two parties, reliable and encrypted.

@@ -50,7 +50,12 @@ impl Session {
             None => {}
         }
         if matches!(incoming.kind, Kind::Heartbeat | Kind::UpdateParticipantState | Kind::RejoinRequest) {
-            self.answered.note(&incoming.source, incoming.message_id);
+            if !self.roster.contains_key(&incoming.source) {
+                return Err(Refused::Stranger); // and nothing is remembered of it, in the place of what members said
+            }
+            if incoming.kind != Kind::RejoinRequest {
+                self.answered.note(&incoming.source, incoming.message_id);
+            }
         }
         self.hear(&incoming.source);
         let result = match incoming.kind {
@@ -104,6 +109,13 @@ impl Session {
         let answer = Draft::command(kind, &self.local, &incoming.source, incoming.message_id, command);
         self.transmit(now, answer);
         Ok(())
+    }
+
+    /// Whether its sender has to do with this session.
+    pub(crate) fn concerns(&self, incoming: &Incoming) -> bool {
+        let moderates = self.moderator.as_ref().is_some_and(|(name, _)| *name == incoming.source);
+        let answers = self.active.as_ref().is_some_and(|active| active.is_direct_answer(incoming));
+        moderates || answers || self.roster.contains_key(&incoming.source)
     }
 
     pub(crate) fn is_from_moderator(&self, incoming: &Incoming, sender: &Verified) -> bool {
