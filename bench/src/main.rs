@@ -15,6 +15,7 @@ mod error;
 mod fate;
 mod ledger;
 mod machine;
+mod measure;
 mod node_stats;
 mod pace;
 mod payload;

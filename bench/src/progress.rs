@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::drive::Sample;
+use crate::measure::Sample;
 
 /// How often plain lines come.
 const LINE_EVERY: Duration = Duration::from_secs(5);

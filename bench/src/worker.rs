@@ -1,5 +1,7 @@
 //! One generator thread: its connections, and the loop that subscribes, publishes and reads.
 
+mod publish;
+
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,8 +11,6 @@ use crate::engine::{self, Arrival, Door, Outbox, Waker};
 use crate::error::{BenchError, Result};
 use crate::fate::{self, CLOSED};
 use crate::ledger::{Books, Faults, Flow, ReceiverBook};
-use crate::pace::Pace;
-use crate::payload::{Kind, mix};
 use crate::plan::Plan;
 use crate::publisher::Publisher;
 use crate::receiver::{Receiver, Tallies};
@@ -19,14 +19,10 @@ use crate::scenario::{Command, Peer};
 use crate::shared::{Shared, Stage};
 use crate::topology::{self, Names, Part};
 
-/// Octets one connection may have waiting before its publisher pauses.
-const TURN_OCTETS: usize = 64 * 1024;
 /// Connections opened between two looks at what the node answers.
 const HANDSHAKES: usize = 16;
 /// Subscriptions under way on one connection.
 const SUBSCRIPTIONS_UNDER_WAY: u64 = 512;
-/// A wait shorter than this is spent spinning: a sleep would overshoot it.
-const SPIN_NS: u64 = 60_000;
 /// Longest wait: how soon a stage change is seen without a wake-up.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -210,7 +206,7 @@ impl<'a> Worker<'a> {
         if !wait.is_zero() {
             state.parked.store(true, Ordering::SeqCst);
             // Credits that came between looking and parking would not wake us.
-            if publishing && self.links.iter().any(|link| may_publish(link, self.plan, self.shared)) {
+            if publishing && self.links.iter().any(|link| publish::may_publish(link, self.plan, self.shared)) {
                 wait = Duration::ZERO;
             }
         }
@@ -282,105 +278,6 @@ impl<'a> Worker<'a> {
             if let Some(number) = link.part.responder {
                 let publisher = Publisher::new(plan, names, number, Some(number), &mut link.client);
                 link.responder = Some(publisher.map_err(BenchError::Plan)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Publishes what may go; returns how long there is nothing to do.
-    fn publish(&mut self, stage: Stage) -> Result<Duration> {
-        let mut next_ns = u64::MAX;
-        let mut more = false;
-        let quota = self.plan.count.map(|count| count.div_ceil(u64::from(self.plan.pubs)));
-        let now_ns = self.shared.now_ns();
-        let paced = self.plan.paced();
-        let due_by_ns = if stage == Stage::Drain { now_ns.min(self.tallies.measure_to_ns - 1) } else { now_ns };
-        let measure_from_ns = self.tallies.measure_from_ns;
-        let mut unfinished = false;
-        for link in &mut self.links {
-            let Link { client, out, publisher: Some(publisher), dirty, .. } = link else { continue };
-            let has_had = |publisher: &mut Publisher| {
-                stage == Stage::Measure && quota.is_some_and(|quota| publisher.has_had(quota))
-            };
-            if has_had(publisher) {
-                continue;
-            }
-            unfinished = true;
-            if paced {
-                if publisher.pace.is_none() {
-                    let rate = self.plan.rates[0] / f64::from(self.plan.pubs);
-                    let phase = f64::from(publisher.number) / f64::from(self.plan.pubs);
-                    let seed = self.plan.seed ^ mix(u64::from(publisher.number));
-                    publisher.pace = Some(Pace::new(rate, now_ns, phase, self.plan.arrivals, seed));
-                }
-                while out.len() + client.unsealed() < TURN_OCTETS
-                    && !has_had(publisher)
-                    && let Some(due) = publisher.due(due_by_ns)
-                {
-                    if !publisher.publish(client, due, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
-                        publisher.hold(due);
-                        break;
-                    }
-                    if due >= measure_from_ns {
-                        self.lag.record(now_ns - due);
-                    }
-                    *dirty = true;
-                    self.sent += 1;
-                }
-                next_ns = next_ns.min(publisher.next_due_ns().unwrap_or(u64::MAX));
-                continue;
-            }
-            while out.len() + client.unsealed() < TURN_OCTETS
-                && !has_had(publisher)
-                && has_credit(publisher, self.plan, self.shared)
-            {
-                if !publisher.publish(client, now_ns, Kind::Data, &mut out.octets).map_err(BenchError::Plan)? {
-                    break;
-                }
-                *dirty = true;
-                self.sent += 1;
-            }
-            more |= !out.blocked && out.len() + client.unsealed() >= TURN_OCTETS;
-        }
-        if quota.is_some() && !unfinished && stage == Stage::Measure {
-            self.shared.workers[self.index].0.finished.store(true, Ordering::Release);
-        }
-        if more {
-            return Ok(Duration::ZERO);
-        }
-        let until = next_ns.saturating_sub(self.shared.now_ns());
-        Ok(if until < SPIN_NS { Duration::ZERO } else { Duration::from_nanos(until - SPIN_NS / 2).min(PATIENCE) })
-    }
-
-    /// Ping-pong: answers requests, counts replies.
-    fn act(&mut self) -> Result<()> {
-        if !self.tallies.dialogue {
-            return Ok(());
-        }
-        for slot in 0..self.links.len() {
-            let link = &mut self.links[slot];
-            for stamp in std::mem::take(&mut link.receiver.act) {
-                let link = &mut self.links[slot];
-                let acks = self.plan.acks;
-                let Some(publisher) = link.responder.as_mut().or(link.publisher.as_mut()) else { continue };
-                if stamp.kind == Kind::Reply {
-                    publisher.answered += 1;
-                }
-                if acks && stamp.kind != Kind::Ack {
-                    // Written on its own, as a session does: what Nagle's algorithm then does is the measurement.
-                    publisher
-                        .publish(&mut link.client, stamp.intended_ns, Kind::Ack, &mut link.out.octets)
-                        .map_err(BenchError::Plan)?;
-                    link.client.seal(&mut link.out.octets).map_err(BenchError::Plan)?;
-                    link.out.cut();
-                    self.door.send(slot as u32, &mut link.out).map_err(BenchError::system("send"))?;
-                }
-                if stamp.kind == Kind::Data {
-                    publisher
-                        .publish(&mut link.client, stamp.intended_ns, Kind::Reply, &mut link.out.octets)
-                        .map_err(BenchError::Plan)?;
-                    link.dirty = true;
-                }
             }
         }
         Ok(())
@@ -460,25 +357,6 @@ impl<'a> Worker<'a> {
 
 fn ended(plan: &Plan, shared: &Shared, number: u32, ready: bool, reason: String) -> BenchError {
     fate::ended(plan, shared.stage().name(), number, ready, shared.sum(|w| &w.ready), reason)
-}
-
-/// Whether a publisher of a closed window may send one more.
-#[inline]
-fn has_credit(publisher: &Publisher, plan: &Plan, shared: &Shared) -> bool {
-    if plan.command == Command::Pingpong {
-        return publisher.requests == publisher.answered;
-    }
-    let answered = shared.credits[publisher.number as usize].0.load(Ordering::Acquire);
-    let copies = u64::from(plan.copies());
-    publisher.sent * copies < answered + u64::from(plan.window) * copies
-}
-
-/// Whether a parked worker has something to publish after all.
-fn may_publish(link: &Link, plan: &Plan, shared: &Shared) -> bool {
-    !plan.paced()
-        && plan.count.is_none()
-        && !link.out.blocked
-        && link.publisher.as_ref().is_some_and(|publisher| !publisher.refused && has_credit(publisher, plan, shared))
 }
 
 /// A relay does not tell when it is ready: give it a moment.

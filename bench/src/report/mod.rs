@@ -7,9 +7,10 @@ pub(crate) mod write;
 
 use serde::Serialize;
 
-use crate::drive::{Outcome, Sample};
+use crate::drive::Outcome;
 use crate::ledger::Faults;
 use crate::machine::{Load, Machine};
+use crate::measure::Sample;
 use crate::plan::Plan;
 use crate::record::{Percentiles, Recorder};
 use crate::scenario::{Command, EngineKind, Options};
