@@ -194,6 +194,7 @@ impl HpkeTestRng for Randomness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openmls_traits::types::{Ciphersuite, HpkeCiphertext};
 
     #[test]
     fn private_keys_have_their_range() {
@@ -208,6 +209,54 @@ mod tests {
             assert!(HpkeAwsLc::secret_to_public(KemAlgorithm::DhKemP256, bad).is_err(), "{bad:?}");
         }
         assert!(HpkeAwsLc::dh_validate_sk(KemAlgorithm::DhKemP384, &[1; 48]).is_err());
+    }
+
+    /// Base mode with AES-128-GCM: the receiver's keys from their seed, and the first of the encryptions.
+    ///
+    /// Source: RFC 9180 §A.1.1, §A.3.1.
+    #[test]
+    fn the_vectors_of_the_rfc() {
+        struct Vector {
+            suite: Ciphersuite,
+            ikm_r: &'static str,
+            sk_r: &'static str,
+            pk_r: &'static str,
+            enc: &'static str,
+            ct: &'static str,
+        }
+        let octets = |hex: &str| -> Vec<u8> {
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        };
+        let vectors = [
+            Vector {
+                suite: Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
+                ikm_r: "6db9df30aa07dd42ee5e8181afdb977e538f5e1fec8a06223f33f7013e525037",
+                sk_r: "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8",
+                pk_r: "3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d",
+                enc: "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431",
+                ct: "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a",
+            },
+            Vector {
+                suite: Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+                ikm_r: "668b37171f1072f3cf12ea8a236a45df23fc13b82af3609ad1e354f6ef817550",
+                sk_r: "f3ce7fdae57e1a310d87f1ebbde6f328be0a99cdbcadf4d6589cf29de4b8ffd2",
+                pk_r: "04fe8c19ce0905191ebc298a9245792531f26f0cece2460639e8bc39cb7f706a826a779b4cf969b8a0e539c7f62fb3d30ad6aa8f80e30f1d128aafd68a2ce72ea0",
+                enc: "04a92719c6195d5085104f469a8b9814d5838ff72b60501e2c4466e5e67b325ac98536d7b61a1af4b78e5b7f951c0900be863c403ce65c9bfcb9382657222d18c4",
+                ct: "5ad590bb8baa577f8619db35a36311226a896e7342a6d836d8b7bcd2f20b6c7f9076ac232e3ab2523f39513434",
+            },
+        ];
+        for vector in vectors {
+            let pair = Crypto.derive_hpke_keypair(vector.suite.hpke_config(), &octets(vector.ikm_r)).unwrap();
+            assert_eq!(*pair.private, octets(vector.sk_r));
+            assert_eq!(pair.public, octets(vector.pk_r));
+            let input = HpkeCiphertext { kem_output: octets(vector.enc).into(), ciphertext: octets(vector.ct).into() };
+            let open = |info: &[u8], aad: &[u8]| {
+                Crypto.hpke_open(vector.suite.hpke_config(), &input, &pair.private, info, aad)
+            };
+            assert_eq!(open(b"Ode on a Grecian Urn", b"Count-0").unwrap(), b"Beauty is truth, truth beauty");
+            assert!(open(b"Ode on a Grecian Urn", b"Count-1").is_err());
+            assert!(open(b"Ode to a Grecian Urn", b"Count-0").is_err());
+        }
     }
 
     #[test]
