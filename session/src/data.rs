@@ -77,7 +77,7 @@ impl Session {
         }
         // In a point-to-point session everybody is one: publish_to is an ordinary publish.
         let to = publish.to.filter(|_| self.config.kind == SessionKind::Group);
-        let id = if to.is_some() { self.ids.within(SEQUENCED, u32::MAX - 1) } else { self.send.take_id() };
+        let id = if to.is_some() { self.take_alone_id() } else { self.send.take_id() };
         let payload_type = publish.payload_type.unwrap_or_else(|| PAYLOAD_TYPE.to_owned());
         let mut draft = Draft::data(Kind::Msg, &self.local, &self.remote, id, &payload_type, publish.payload.clone());
         draft.metadata.clone_from(&publish.metadata);
@@ -107,6 +107,15 @@ impl Session {
         self.send.store(now.instant, handle, id, payload_type, publish.payload, publish.metadata, to, recipients);
         self.collect_deliveries();
         Ok(handle)
+    }
+
+    /// The id of the next message to one member alone: from somewhere on in order, so that none of those that are remembered,
+    /// here or there, has the same.
+    fn take_alone_id(&mut self) -> u32 {
+        let next = self.last_alone.map_or_else(|| self.ids.within(SEQUENCED, u32::MAX - 1), |last| last + 1);
+        let id = if next < u32::MAX - 1 { next } else { SEQUENCED };
+        self.last_alone = Some(id);
+        id
     }
 
     fn recipients(&self, to: Option<&Name>) -> Result<BTreeSet<Name>, SessionError> {

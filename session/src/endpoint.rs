@@ -8,7 +8,7 @@ mod kept;
 mod names;
 mod receive;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use slimline_wire::pb;
@@ -100,10 +100,12 @@ pub struct Endpoint {
     local: Name,
     direction: Direction,
     sessions: BTreeMap<SessionId, Session>,
+    /// When each of them wants to be called: looking at all of them for every message would be slow.
+    due: BTreeSet<(Instant, SessionId)>,
     /// Above the round of every session that was forgotten.
     rounds: u32,
     /// Sessions the application does not know of: invited, not welcomed.
-    unannounced: std::collections::BTreeSet<SessionId>,
+    unannounced: BTreeSet<SessionId>,
     subscriptions: BTreeMap<Name, Subscription>,
     next_subscription: u64,
     connected: bool,
@@ -127,8 +129,9 @@ impl Endpoint {
             local,
             direction,
             sessions: BTreeMap::new(),
+            due: BTreeSet::new(),
             rounds: 0,
-            unannounced: std::collections::BTreeSet::new(),
+            unannounced: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             next_subscription: random::word()?,
             connected: false,
@@ -225,9 +228,19 @@ impl Endpoint {
         Some(result)
     }
 
-    /// Moves what a session produced to where it is polled.
+    /// Moves what a session produced to where it is polled, and notes when it wants to be called.
     fn collect(&mut self, now: Now, id: SessionId) {
         self.touch(id);
+        self.empty(now, id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let next = session.poll_timeout();
+        if let Some(before) = std::mem::replace(&mut session.scheduled, next).filter(|before| Some(*before) != next) {
+            self.due.remove(&(before, id));
+        }
+        self.due.extend(next.map(|next| (next, id)));
+    }
+
+    fn empty(&mut self, now: Now, id: SessionId) {
         loop {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             while let Some(event) = session.poll_event() {
@@ -305,9 +318,10 @@ impl Endpoint {
     /// When [`Endpoint::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sessions = self.sessions.values().filter_map(Session::poll_timeout);
+        let session = self.due.first().map(|(due, _)| *due);
+        debug_assert_eq!(session, self.sessions.values().filter_map(Session::poll_timeout).min(), "all are scheduled");
         let waiting = self.subscriptions.values().filter(|known| !known.acked && self.connected);
-        sessions.chain(waiting.map(|subscription| subscription.due)).min()
+        session.into_iter().chain(waiting.map(|subscription| subscription.due)).min()
     }
 
     /// Does what time asks for.
@@ -328,16 +342,16 @@ impl Endpoint {
                 self.write_subscribe(now, &name);
             }
         }
-        let due =
-            self.sessions.iter().filter(|(_, session)| session.poll_timeout().is_some_and(|at| at <= now.instant));
-        let due: Vec<SessionId> = due.map(|(id, _)| *id).collect();
+        let due = self.due.iter().take_while(|(due, _)| *due <= now.instant);
+        let due: Vec<SessionId> = due.map(|(_, id)| *id).collect();
         for id in due {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let keep = session.span.clone().in_scope(|| session.handle_timeout(now));
             self.collect(now, id);
             if !keep {
-                self.touch(id);
-                self.sessions.remove(&id);
+                if let Some(scheduled) = self.sessions.remove(&id).and_then(|session| session.scheduled) {
+                    self.due.remove(&(scheduled, id));
+                }
                 self.unannounced.remove(&id);
                 self.rounds = self.rounds.max(id.round.wrapping_add(1));
             }

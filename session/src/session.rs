@@ -136,6 +136,8 @@ pub struct Session {
     pub(crate) package: Option<Vec<u8>>,
     pub(crate) send: SendWindow,
     pub(crate) receive: BTreeMap<Name, ReceiveWindow>,
+    /// The id of our last message to one member alone.
+    pub(crate) last_alone: Option<u32>,
     /// Ids of messages to us alone that were delivered.
     pub(crate) alone: VecDeque<(Name, u32)>,
     pub(crate) answered: Answered,
@@ -150,6 +152,8 @@ pub struct Session {
     pub(crate) publishes: u64,
     pub(crate) subscribed: bool,
     pub(crate) tick: Instant,
+    /// When the endpoint will come for it: see [`crate::endpoint`].
+    pub(crate) scheduled: Option<Instant>,
     /// We spoke to everybody since the last tick.
     pub(crate) spoke: bool,
     /// Retransmissions that may still be served before the next tick.
@@ -220,6 +224,7 @@ impl Session {
             early: BTreeMap::new(),
             package: None,
             receive: BTreeMap::new(),
+            last_alone: None,
             alone: VecDeque::new(),
             answered: Answered::default(),
             tasks: VecDeque::new(),
@@ -231,6 +236,7 @@ impl Session {
             publishes: 0,
             subscribed: false,
             tick: now.instant + HEARTBEAT,
+            scheduled: None,
             spoke: false,
             retransmissions: RETRANSMISSIONS_MAX,
             starved: None,

@@ -235,6 +235,32 @@ fn a_missed_commit_is_made_good() {
     }
 }
 
+/// Messages to one member alone are known by their ids, so those that are remembered have different ones.
+#[test]
+fn alone_in_order() {
+    use prost::Message as _;
+    use slimline_wire::pb;
+    let mut group = found(15, SessionConfig::group().without_mls());
+    let a = group.invite("acme/ns/a");
+    let (to, before) = (group.net.name(a), group.net.carried.len());
+    for n in 0..5_u8 {
+        let publish = Publish { to: Some(to.clone()), ..vec![n].into() };
+        group.net.with(group.moderator, group.id, |session, now| session.publish(now, publish)).unwrap();
+    }
+    let said = group.net.carried[before..].iter().map(|octets| pb::Message::decode(&**octets).unwrap());
+    let ids: Vec<u32> = said
+        .filter_map(|message| match message.message_type {
+            Some(pb::message::MessageType::Publish(publish)) => publish.session,
+            _ => None,
+        })
+        .filter(|session| session.session_message_type() == Kind::Msg)
+        .map(|session| session.message_id)
+        .collect();
+    assert_eq!(ids.len(), 5);
+    let next = |id: u32| if id < u32::MAX - 2 { id + 1 } else { 1 << 31 };
+    assert!(ids.windows(2).all(|pair| pair[1] == next(pair[0]) && pair[0] >= 1 << 31), "{ids:?}");
+}
+
 /// Hours pass: every leaf is renewed, nobody falls out.
 #[test]
 fn longer_than_a_token() {
