@@ -110,6 +110,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn use_is_reckoned_thread_by_thread() {
+        let reading = |threads: &[(&str, [u64; 2])]| Reading {
+            threads: threads.iter().map(|&(thread, counts)| (thread.to_owned(), counts)).collect(),
+            user_ticks: 0,
+            system_ticks: 0,
+            rss_octets: 7,
+        };
+        let before = reading(&[("stays", [100, 10]), ("ends", [5000, 500])]);
+        let used = reading(&[("stays", [130, 14]), ("begins", [20, 2])]).since(&before);
+        assert_eq!((used.cpu_ns, used.waited_ns, used.rss_octets), (50, 6, 7));
+    }
+
     /// Uses a CPU for so long.
     fn work(time: Duration) {
         let (start, mut x) = (Instant::now(), 1u64);
