@@ -140,7 +140,7 @@ impl Session {
             Kind::Msg | Kind::RtxReply => self.take_message(now, incoming),
             Kind::MsgAck => {
                 self.hear(&incoming.source);
-                self.send.acknowledged(incoming.message_id, &incoming.source);
+                self.send.acknowledged(now.instant, incoming.message_id, &incoming.source);
                 Ok(())
             }
             Kind::RtxRequest => self.retransmit(now, incoming),

@@ -111,18 +111,20 @@ pub(crate) struct SendWindow {
     next: u32,
     done: VecDeque<(PublishId, Delivery)>,
     timers: BTreeSet<(Instant, u32)>,
+    /// How far each member came with its acknowledgements, and when the latest arrived.
+    heard: BTreeMap<Name, (u32, Instant)>,
 }
 
 impl SendWindow {
     pub(crate) fn new(retries: Option<Retries>) -> Self {
-        Self { retries, stored: VecDeque::new(), octets: 0, next: 1, done: VecDeque::new(), timers: BTreeSet::new() }
+        Self::restored(retries, VecDeque::new(), 1)
     }
 
     /// A window as it was, from a store.
     pub(crate) fn restored(retries: Option<Retries>, stored: VecDeque<Stored>, next: u32) -> Self {
         let timers = stored.iter().filter_map(|stored| Some((stored.due?, stored.id))).collect();
         let octets = stored.iter().map(Stored::octets).sum();
-        Self { retries, stored, octets, next, done: VecDeque::new(), timers }
+        Self { retries, stored, octets, next, done: VecDeque::new(), timers, heard: BTreeMap::new() }
     }
 
     pub(crate) fn stored(&self) -> impl Iterator<Item = &Stored> {
@@ -219,9 +221,11 @@ impl SendWindow {
         self.stored.iter().rev().find(|stored| stored.id == id)
     }
 
-    fn settle(&mut self, id: u32, who: &Name, outcome: Outcome) {
-        let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) else { return };
-        if stored.waiting.remove(who) {
+    /// Whether it was waited for.
+    fn settle(&mut self, id: u32, who: &Name, outcome: Outcome) -> bool {
+        let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) else { return false };
+        let waited = stored.waiting.remove(who);
+        if waited {
             stored.outcomes.push((who.clone(), outcome));
             if stored.waiting.is_empty()
                 && let Some(due) = stored.due.take()
@@ -230,10 +234,24 @@ impl SendWindow {
                 self.done.push_back((stored.publish, Delivery { recipients: std::mem::take(&mut stored.outcomes) }));
             }
         }
+        waited
     }
 
-    pub(crate) fn acknowledged(&mut self, id: u32, by: &Name) {
-        self.settle(id, by, Outcome::Delivered);
+    pub(crate) fn acknowledged(&mut self, now: Instant, id: u32, by: &Name) {
+        if self.settle(id, by, Outcome::Delivered) && id < SEQUENCED {
+            let (furthest, at) = self.heard.entry(by.clone()).or_insert((id, now));
+            *at = now;
+            if ReceiveWindow::ahead(*furthest, id).is_some() {
+                *furthest = id;
+            }
+        }
+    }
+
+    /// Whether that member is on its way to that message: it acknowledged others lately, and none sent after it. What comes
+    /// again meanwhile makes it slower still; and if the message was lost, one sent after it tells.
+    fn is_coming(&self, now: Instant, id: u32, who: &Name, interval: Duration) -> bool {
+        let heard = self.heard.get(who).filter(|(_, at)| id < SEQUENCED && now.duration_since(*at) < interval);
+        heard.is_some_and(|(furthest, _)| ReceiveWindow::ahead(*furthest, id).is_some_and(|distance| distance > 0))
     }
 
     /// Nothing more is expected of that member.
@@ -242,6 +260,7 @@ impl SendWindow {
         for id in ids {
             self.settle(id, who, Outcome::Gone);
         }
+        self.heard.remove(who);
     }
 
     /// What was said before that id counts for nobody any more.
@@ -251,7 +270,9 @@ impl SendWindow {
         let before: Vec<(u32, Vec<Name>)> =
             before.map(|stored| (stored.id, stored.waiting.iter().cloned().collect())).collect();
         for (id, waiting) in before {
-            waiting.iter().for_each(|who| self.settle(id, who, Outcome::Gone));
+            for who in waiting {
+                self.settle(id, &who, Outcome::Gone);
+            }
         }
     }
 
@@ -279,7 +300,8 @@ impl SendWindow {
             let again = (due + retries.interval).max(now);
             stored.due = Some(again);
             self.timers.insert((again, id));
-            return Some(Expired::Resend(id, waiting));
+            let silent = waiting.into_iter().filter(|who| !self.is_coming(now, id, who, retries.interval));
+            return Some(Expired::Resend(id, silent.collect()));
         }
         for who in &waiting {
             self.settle(id, who, Outcome::TimedOut);
@@ -322,6 +344,8 @@ pub(crate) struct ReceiveWindow {
     held: BTreeMap<u32, Option<Received>>,
     held_octets: usize,
     pub(crate) missing: BTreeMap<u32, (Instant, u32)>,
+    /// No missing message is asked for again before that.
+    quiet_until: Option<Instant>,
     released: VecDeque<Released>,
     requests: VecDeque<u32>,
     /// The nearest message that was too far ahead.
@@ -340,6 +364,7 @@ impl ReceiveWindow {
             held: BTreeMap::new(),
             held_octets: 0,
             missing: BTreeMap::new(),
+            quiet_until: None,
             released: VecDeque::new(),
             requests: VecDeque::new(),
             far: None,
@@ -428,7 +453,15 @@ impl ReceiveWindow {
         if self.missing.len() < REQUESTS_AT_ONCE {
             self.requests.push_back(id);
         }
-        self.missing.insert(id, (now + self.retries.interval, self.retries.max));
+        let due = now + self.retries.interval;
+        self.missing.insert(id, (due, self.retries.max));
+        self.quiet_until = Some(self.quiet_until.map_or(due, |known| known.min(due)));
+    }
+
+    /// One that was missing when this was put into a store: it is asked for at once, and at least once.
+    pub(crate) fn restore_missing(&mut self, now: Instant, id: u32, left: u32) {
+        self.missing.insert(id, (now, left.max(1)));
+        self.quiet_until = Some(now);
     }
 
     /// The sender has it no more.
@@ -474,7 +507,7 @@ impl ReceiveWindow {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.missing.values().map(|(due, _)| *due).min()
+        self.quiet_until.filter(|_| !self.missing.is_empty())
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -489,6 +522,7 @@ impl ReceiveWindow {
                 self.requests.push_back(id);
             }
         }
+        self.quiet_until = self.missing.values().map(|(due, _)| *due).min();
     }
 
     pub(crate) fn poll_request(&mut self) -> Option<u32> {
@@ -615,7 +649,7 @@ mod tests {
         let id = window.take_id();
         let both = BTreeSet::from([x.clone(), y.clone()]);
         window.store(start, PublishId(9), id, "msg".into(), vec![1], BTreeMap::new(), None, both);
-        window.acknowledged(id, &x);
+        window.acknowledged(start, id, &x);
         assert_eq!(window.poll_done(), None);
         for second in 1..=2 {
             let again = window.expire(start + Duration::from_secs(second));
@@ -628,6 +662,43 @@ mod tests {
         assert!(!delivery.is_complete());
         assert!(window.get(id).is_some(), "kept for whoever asks");
         assert_eq!(window.next_timeout(), None);
+    }
+
+    /// Whoever is on its way to a message gets it again only when it stops, or has acknowledged one that came after it.
+    #[test]
+    fn nobody_is_hurried() {
+        let (start, x, y) = (Instant::now(), name("x"), name("y"));
+        let at = |tenths: u64| start + Duration::from_millis(tenths * 100);
+        let mut window = SendWindow::new(Some(RETRIES));
+        for n in 1..=4 {
+            let both = BTreeSet::from([x.clone(), y.clone()]);
+            let (id, to) = (window.take_id(), None);
+            window.store(start, PublishId(n), id, "msg".into(), vec![1], BTreeMap::new(), to, both);
+        }
+        let alone = BTreeSet::from([x.clone()]);
+        let to = Some(x.clone());
+        window.store(start, PublishId(5), SEQUENCED + 7, "msg".into(), vec![1], BTreeMap::new(), to, alone);
+        window.acknowledged(at(5), 1, &x);
+        window.acknowledged(at(6), 3, &x);
+        let expire = |window: &mut SendWindow, tenths| {
+            let again = std::iter::from_fn(|| window.expire(at(tenths)));
+            again
+                .map(|again| if let Expired::Resend(id, who) = again { (id, who) } else { panic!("{again:?}") })
+                .collect()
+        };
+        let both = vec![x.clone(), y.clone()];
+        let expected = [
+            (1, vec![y.clone()]),
+            (2, both.clone()),
+            (3, vec![y.clone()]),
+            (4, vec![y.clone()]),
+            (SEQUENCED + 7, vec![x.clone()]),
+        ];
+        let again: Vec<(u32, Vec<Name>)> = expire(&mut window, 10);
+        assert_eq!(again, expected, "4 is on its way to x; one to x alone has no order");
+        window.acknowledged(at(11), 1, &x); // again: it says nothing new
+        let again: Vec<(u32, Vec<Name>)> = expire(&mut window, 20);
+        assert_eq!(again.iter().find(|(id, _)| *id == 4), Some(&(4, both)), "x stopped");
     }
 
     #[test]
@@ -650,9 +721,9 @@ mod tests {
             );
         }
         assert!(!window.has_room(0));
-        window.acknowledged(2, &x);
+        window.acknowledged(now, 2, &x);
         assert!(!window.has_room(0), "the oldest still waits");
-        window.acknowledged(1, &x);
+        window.acknowledged(now, 1, &x);
         assert!(window.has_room(0));
     }
     #[test]
@@ -669,8 +740,8 @@ mod tests {
             store(&mut window, 1 << 20);
         }
         assert!(window.has_room(1 << 20) && !window.has_room((1 << 20) + 1));
-        window.acknowledged(1, &name("x"));
-        window.acknowledged(2, &name("x"));
+        window.acknowledged(now, 1, &name("x"));
+        window.acknowledged(now, 2, &name("x"));
         assert!(window.has_room(3 << 20) && !window.has_room((3 << 20) + 1), "settled ones make room, in order");
         assert!(window.get(1).is_some(), "and are kept until it is needed");
         store(&mut window, 3 << 20);

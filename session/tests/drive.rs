@@ -13,7 +13,8 @@ use authority::Authority;
 use node::TestNode;
 use slimline_session::error::SessionError;
 use slimline_session::{
-    App, ConnectConfig, ConnectError, Keepalive, ReceiveError, SessionConfig, SessionHandle, StoreError, StoreKey,
+    App, ConnectConfig, ConnectError, Keepalive, Outcome, ReceiveError, SessionConfig, SessionHandle, StoreError,
+    StoreKey,
 };
 use tokio::net::TcpListener;
 
@@ -542,6 +543,34 @@ async fn a_shut_down_says_goodbye() {
     let waited = started.elapsed();
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(8), "{waited:?}");
     drop((carol, called));
+}
+
+/// Whoever was offline catches up with what it missed, in order, though the group changed meanwhile; its publishers knew that it
+/// was away.
+#[tokio::test]
+async fn who_was_offline_catches_up() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let (alice, bob, carol) =
+        (app(&node, "acme/ns/alice").await, app(&node, "acme/ns/bob").await, app(&node, "acme/ns/carol").await);
+    let group = alice.create_session(SessionConfig::group(), &"acme/ns/chan".parse().unwrap()).await.unwrap();
+    group.invite(&"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let member = bob.listen().await.unwrap();
+    group.publish(b"before".to_vec()).await.unwrap().delivered().await.unwrap();
+    member.go_offline().await.unwrap();
+    assert_eq!(group.publish(b"nobody".to_vec()).await.err(), Some(SessionError::NobodyOnline));
+    group.invite(&"acme/ns/carol".parse().unwrap()).await.unwrap();
+    let other = carol.listen().await.unwrap();
+    for said in ["one", "two"] {
+        let delivery = group.publish(said.as_bytes().to_vec()).await.unwrap().delivered().await.unwrap();
+        assert_eq!(delivery.recipients, [(carol.name(), Outcome::Delivered)]);
+        assert_eq!(text(&other).await, said);
+    }
+    member.rejoin().await.unwrap();
+    let delivery = group.publish(b"after".to_vec()).await.unwrap().delivered().await.unwrap();
+    assert!(delivery.is_complete() && delivery.recipients.len() == 2, "{delivery:?}");
+    for said in ["before", "one", "two", "after"] {
+        assert_eq!(text(&member).await, said);
+    }
 }
 
 /// A runtime that is dropped takes its application along: whoever holds it from elsewhere is told, and does not wait.

@@ -278,7 +278,9 @@ fn window_of(
         window.hold(*id, Some(received_of(decode(said, "a message")?)?));
     }
     record.lost.iter().for_each(|id| window.hold(*id, None));
-    window.missing.extend(record.missing.iter().map(|missing| (missing.id, (now.instant, missing.left.max(1)))));
+    for missing in &record.missing {
+        window.restore_missing(now.instant, missing.id, missing.left);
+    }
     window.far = record.far;
     window.before = record.before.iter().copied().collect();
     window.first = record.first;
