@@ -5,7 +5,9 @@ mod kit;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -157,6 +159,36 @@ fn every_class_of_fault_is_found_and_none_where_there_is_none() {
 
 fn as_it_came(_: u64, group: u32, frame: Vec<u8>) -> Vec<(u32, Vec<u8>)> {
     vec![(group, frame)]
+}
+
+#[test]
+fn a_loss_comes_with_the_reason_the_node_counts() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    let socket = std::env::temp_dir().join(format!("slimload-drops-{}.sock", std::process::id()));
+    let stats = UnixListener::bind(&socket).unwrap();
+    let counted = dropped.clone();
+    thread::spawn(move || {
+        for mut asks in stats.incoming().flatten() {
+            let totals = json!([{"totals": {"drop_stalled": 7 + counted.load(Ordering::SeqCst), "publishes_in": 300}}]);
+            asks.write_all(totals.to_string().as_bytes()).unwrap();
+        }
+    });
+    let address = relay(move |n, group, frame| {
+        if n == 50 || n == 51 {
+            dropped.fetch_add(1, Ordering::SeqCst);
+            return vec![];
+        }
+        vec![(group, frame)]
+    });
+    let ran = run(slimload(&format!(
+        "throughput --peer relay --node {address} --count 300 --warmup 0 --node-stats {} --json -",
+        socket.display()
+    )));
+    std::fs::remove_file(&socket).unwrap();
+    let measured = ran.measurement();
+    assert_eq!((ran.code, &measured["faults"]["lost"]), (Some(1), &json!(2)), "{ran:?}");
+    assert_eq!(measured["node_drops"], json!({"stalled": 2}), "{measured}");
+    assert!(measured["warnings"].to_string().contains("2 lost; the node dropped 2: stalled 2"), "{measured}");
 }
 
 /// How long whoever is stopped is stopped.

@@ -182,6 +182,11 @@ impl Measurement {
             let count = outcome.latencies.count();
             warnings.push(format!("p99.9 of {count} messages is their slowest: a longer --duration makes it one"));
         }
+        if let Some(count) = plan.count.filter(|count| outcome.sent < *count) {
+            let sent = outcome.sent;
+            warnings
+                .push(format!("it stood still after {sent} of {count} messages: those that are lost fill the window"));
+        }
         if !outcome.faults.none() {
             warnings.push("messages were lost, doubled, reordered or damaged: see the faults".into());
         }
