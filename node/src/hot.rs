@@ -129,6 +129,27 @@ pub(crate) fn connect(core: &mut Core, head: &[u8], mac: Option<Box<HeaderMac>>,
     ((slot, generation), connection.id)
 }
 
+/// How a client with wide windows opens its transport and stream 1.
+#[cfg(test)]
+pub(crate) fn client_head() -> Vec<u8> {
+    use slimline_wire::grpc::OPEN_CHANNEL_PATH;
+    use slimline_wire::h2::{Limits, Role, Send, StreamId};
+    let limits = Limits { initial_window: 1 << 30, transport_window: 1 << 30, ..Limits::default() };
+    let mut client = Send::new(Role::Client, &limits);
+    let mut out = Vec::new();
+    client.start(&mut out);
+    let fields: [(&[u8], &[u8]); 5] = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", OPEN_CHANNEL_PATH.as_bytes()),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+    ];
+    client.open(StreamId::new(1));
+    client.headers(StreamId::new(1), fields, false, &mut out);
+    out
+}
+
 /// All defaults.
 const CONFIG: &str =
     r#"services: {slim/0: {dataplane: {servers: [{endpoint: "127.0.0.1:1", tls: {insecure: true}}]}}}"#;

@@ -152,7 +152,8 @@ fn due(transport: &Transport, settings: &Settings, now: Instant) -> Due {
     if transport.headers_since.is_some_and(|(since, _)| reached(since + settings.request_timeout)) {
         return Due::Headers;
     }
-    if transport.ping_sent.is_some_and(|sent| transport.heard <= sent && reached(sent + listener.ping_timeout)) {
+    // What was heard after our PING may have left before it: that proves a little more time, not an answer.
+    if transport.ping_sent.is_some_and(|sent| reached(sent.max(transport.heard) + listener.ping_timeout)) {
         return Due::Silent;
     }
     if settled && transport.ping_sent.is_none() && reached(transport.heard + listener.ping_interval) {
@@ -174,7 +175,7 @@ fn next_look(transport: &Transport, settings: &Settings, now: Instant) -> Option
     }
     let (settled, requested) = transport.rx.as_ref().map_or((true, true), |rx| (rx.settled, rx.requested));
     let mut next = match transport.ping_sent {
-        Some(sent) => sent + listener.ping_timeout,
+        Some(sent) => sent.max(transport.heard) + listener.ping_timeout,
         None => transport.heard + listener.ping_interval,
     };
     if !settled {
@@ -189,4 +190,34 @@ fn next_look(transport: &Transport, settings: &Settings, now: Instant) -> Option
         next = next.min(transport.since + listener.connection_age_max);
     }
     Some(next.max(now + crate::limits::TICK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::{client_head, connect, core, settings};
+    use crate::shard::mesh::mesh;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// An acknowledgement of our SETTINGS.
+    const SIGN_OF_LIFE: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+    #[test]
+    fn a_peer_that_vanishes_after_a_word_that_crossed_our_ping_is_found_out() {
+        let start = Instant::now();
+        let settings = Arc::new(settings(false));
+        let (interval, timeout) = (settings.listeners[0].ping_interval, settings.listeners[0].ping_timeout);
+        let mut core = core(0, mesh(1).remove(0), &settings, start);
+        let ((slot, generation), _) = connect(&mut core, &client_head(), None, start);
+        let ping = start + interval;
+        core.deadlines(ping);
+        assert_eq!(core.transports.get(slot, generation).expect("open").ping_sent, Some(ping));
+        let word = ping + Duration::from_millis(1);
+        core.received(slot, generation, SIGN_OF_LIFE, word);
+        core.deadlines(word + timeout - Duration::from_millis(1));
+        assert_eq!(core.counters.keepalive_failures, 0, "whoever says something is there");
+        core.deadlines(word + timeout + crate::limits::TICK);
+        assert_eq!(core.counters.keepalive_failures, 1);
+    }
 }

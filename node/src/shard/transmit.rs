@@ -476,34 +476,14 @@ fn share(tx: &mut Tx, slot: u32, generation: u32, octets: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hot::{connect, core, settings};
+    use crate::hot::{client_head, connect, core, settings};
     use crate::shard::mesh::mesh;
     use slimline_fib::ConnId;
-    use slimline_wire::grpc::OPEN_CHANNEL_PATH;
-    use slimline_wire::h2::{Limits, Role, Send};
     use slimline_wire::message::{
         Content, Header, HeaderParts, KnownNames, NameParts, PublishParts, Session, build_publish, read_header_again,
     };
     use slimline_wire::{Name, NameId, Prefix};
     use std::sync::Arc;
-
-    /// How a client with wide windows opens its transport and stream 1.
-    fn head() -> Vec<u8> {
-        let limits = Limits { initial_window: 1 << 30, transport_window: 1 << 30, ..Limits::default() };
-        let mut client = Send::new(Role::Client, &limits);
-        let mut out = Vec::new();
-        client.start(&mut out);
-        let fields: [(&[u8], &[u8]); 5] = [
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", OPEN_CHANNEL_PATH.as_bytes()),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-        ];
-        client.open(StreamId::new(1));
-        client.headers(StreamId::new(1), fields, false, &mut out);
-        out
-    }
 
     fn long_publish() -> Vec<u8> {
         let name = NameParts { name: Name { prefix: Prefix([1, 2, 3]), id: NameId(1) }, text: None };
@@ -530,7 +510,7 @@ mod tests {
     fn gathered_messages_find_memory_while_others_are_in_the_kernels_hands() {
         let now = Instant::now();
         let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
-        let readers: [((u32, u32), ConnId); 2] = std::array::from_fn(|_| connect(&mut core, &head(), None, now));
+        let readers: [((u32, u32), ConnId); 2] = std::array::from_fn(|_| connect(&mut core, &client_head(), None, now));
         let hops = readers.map(|(_, conn)| conn);
         let message = long_publish();
         let (mut names, mut header) = (KnownNames::default(), Header::EMPTY);
