@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::handle::SessionHandle;
-use super::{AppBuilder, ConnectError, driver};
+use super::{AppBuilder, ConnectError, stopping};
 use crate::endpoint::{Endpoint, SessionId};
 use crate::error::SessionError;
 use crate::exchange::CommandId;
@@ -23,7 +23,7 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 /// The longest shut-down: what waits is flushed, the writer ends, the node ends its side.
 const SHUT_DOWN_WAIT: Duration = Duration::from_secs(8);
 const _: () =
-    assert!(SHUT_DOWN_WAIT.as_secs() > driver::FLUSH_WAIT.as_secs() + 2, "the driver ends before we stop waiting");
+    assert!(SHUT_DOWN_WAIT.as_secs() > stopping::FLUSH_WAIT.as_secs() + 2, "the driver ends before we stop waiting");
 /// Sessions others brought us into, not yet listened for.
 pub(super) const ARRIVALS_MAX: usize = 1024;
 /// Octets handed to the connection at once.

@@ -4,14 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, interval_at, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::app::{ARRIVALS_MAX, BATCH_OCTETS, EVENTS_MAX, Shared, Slot, State, clock};
-use super::carrier::Probes;
 use super::link::{self, Identity, Incoming, Outgoing};
-use super::{ConnectConfig, ConnectError};
+use super::stopping::Stopping;
+use super::{ConnectConfig, ConnectError, writer};
 use crate::endpoint::{AppEvent, SessionId};
 use crate::error::SessionError;
 use crate::message::Now;
@@ -23,10 +22,6 @@ use crate::store::{Store, StoreError};
 
 /// A connection that lasted so long was a good one: the next attempts begin anew with short waits.
 const STEADY: Duration = Duration::from_secs(10);
-/// How long what waits may take to leave when the application is shut down.
-pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(5);
-/// How long peers may take to answer our goodbye then.
-const FAREWELL_WAIT: Duration = Duration::from_secs(2);
 /// How long the writing task, or the node's last word, may take when a connection ends.
 const ENDING_WAIT: Duration = Duration::from_secs(1);
 
@@ -194,37 +189,8 @@ async fn run(
     store: &mut Option<Store>,
 ) -> Result<ConnectError, StoreError> {
     // Writing has a task of its own, so that a full window does not keep us from reading.
-    let (sender, mut batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
-    let mut writer = tokio::spawn(async move {
-        let mut outgoing = outgoing;
-        let mut pings = outgoing.ping_every().map(|every| interval_at(tokio::time::Instant::now() + every, every));
-        let probes = outgoing.probes();
-        loop {
-            let batch = tokio::select! {
-                batch = batches.recv() => batch,
-                () = tick(&mut pings) => {
-                    outgoing.ping().await?;
-                    continue;
-                }
-            };
-            let Some(batch) = batch else { break };
-            let mut octets = Vec::with_capacity(BATCH_OCTETS);
-            for message in batch {
-                outgoing.write(message, &mut octets);
-            }
-            let sending = outgoing.send(Bytes::from(octets));
-            tokio::pin!(sending);
-            loop {
-                tokio::select! {
-                    sent = &mut sending => break sent?,
-                    // No ping gets past what is stuck here, and whoever takes nothing answers none.
-                    () = tick(&mut pings) => probes.iter().for_each(Probes::expect_answer),
-                }
-            }
-        }
-        outgoing.finish().await;
-        Ok::<(), ConnectError>(())
-    });
+    let (sender, batches) = mpsc::channel::<Vec<slimline_wire::pb::Message>>(2);
+    let mut writer = tokio::spawn(writer::write(outgoing, batches));
     let mut stopping: Option<Stopping> = None;
     let why = loop {
         let mut due = tend(shared);
@@ -267,56 +233,13 @@ async fn run(
     };
     drop(sender);
     // What the writer took already may be as large as what waited.
-    let left = stopping.map_or(Duration::ZERO, |stopping| stopping.flush_by.saturating_duration_since(Instant::now()));
+    let left = stopping.map_or(Duration::ZERO, |stopping| stopping.left());
     if !writer.is_finished() && timeout(left.max(ENDING_WAIT), &mut writer).await.is_err() {
         writer.abort();
     } else if why == ConnectError::ShutDown {
         incoming.goodbye().await;
     }
     Ok(why)
-}
-
-/// When the next ping is due; never, if there are none.
-async fn tick(pings: &mut Option<Interval>) {
-    match pings {
-        Some(pings) => drop(pings.tick().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// An application that is shut down: what waits may leave, but neither a node that takes nothing nor a peer that does not
-/// answer keeps us.
-struct Stopping {
-    flush_by: Instant,
-    farewell_by: Instant,
-    /// Sessions whose peers were told that we go.
-    closing: Vec<SessionId>,
-}
-
-impl Stopping {
-    /// Sessions that nobody can go on with are closed, so that peers need not find out.
-    fn begin(shared: &Shared, close: bool) -> Self {
-        let now = clock();
-        let mut closing = Vec::new();
-        if close {
-            let mut state = shared.lock();
-            closing.extend(state.endpoint.sessions());
-            for id in &closing {
-                // One that is closing, or closed, already stays as it is.
-                let _ = state.endpoint.with_session(now, *id, |session| session.close(now));
-            }
-        }
-        Self { flush_by: now.instant + FLUSH_WAIT, farewell_by: now.instant + FAREWELL_WAIT, closing }
-    }
-
-    /// How long to go on at most, if there is something to go on for.
-    fn until(&self, shared: &Shared, waiting: bool) -> Option<Instant> {
-        let mut state = shared.lock();
-        let mut open = |id: &SessionId| state.endpoint.session(*id).is_some_and(|session| !session.is_closed());
-        let closing = self.closing.iter().any(&mut open).then_some(self.farewell_by);
-        let until = waiting.then_some(self.flush_by).max(closing)?;
-        (Instant::now() < until).then_some(until)
-    }
 }
 
 /// Writing failed because the stream ended: the node may have said why on its side.

@@ -9,7 +9,9 @@ mod handle;
 mod link;
 mod socket;
 mod status;
+mod stopping;
 mod tls;
+mod writer;
 
 pub use app::App;
 pub use builder::AppBuilder;
