@@ -325,7 +325,8 @@ fn slow_readers() {
     slow("hard_cap: 1 MiB",                    "",        "hard_cap is smaller than slimline.limits.message_octets_max");
     slow("high: »1 MB",                        ".high",   "invalid type: string \"1 MB\", expected a size in octets");
     slow("high: »9 MiB",                       ".high",   "invalid value: integer `9437184`, expected 1024 to 8388608");
-    slow("high: 4096, low: »4096",             ".low",    "invalid value: integer `4096`, expected 0 to 4095");
+    slow("high: 4096, low: »4096",             ".low",    "invalid value: integer `4096`, expected 1 to 4095");
+    slow("low: »0",                            ".low",    "invalid value: integer `0`, expected 1 to 1048575");
     slow("policy: drop, stall_after: »1s",     ".stall_after", "policy drop means stall_after 0s");
     slow("policy: disconnect, cut_after: »3s", ".cut_after", "policy disconnect cuts a connection when it stalls");
     slow("stall_after: 2s, cut_after: »1s",    ".cut_after", "cut_after is shorter than stall_after");
