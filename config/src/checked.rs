@@ -145,7 +145,7 @@ impl Runtime {
         Self {
             n_cores: or(raw.n_cores, 0),
             thread_name: or(raw.thread_name, THREAD_NAME_DEFAULT.to_owned()),
-            drain_timeout: or(raw.drain_timeout, DRAIN_TIMEOUT_DEFAULT),
+            drain_timeout: or(raw.drain_timeout, DRAIN_TIMEOUT_DEFAULT).min(server::DURATION_MAX),
         }
     }
 }

@@ -121,6 +121,36 @@ fn slow_reader_defaults_follow() {
     assert_eq!(slow("high: 64 KiB", "").low, 32 << 10);
 }
 
+/// Nothing that is added to a moment is so long that the sum is none: "for ever" is what some write as the largest number.
+#[test]
+fn the_longest_durations_can_be_added_to_a_moment() {
+    let forever = "18446744073709551615s";
+    let config = read(&format!(
+        "runtime: {{drain_timeout: {forever}}}
+services: {{slim/0: {{dataplane: {{servers: [{{endpoint: '127.0.0.1:1', tls: {{insecure: true}},
+  negotiation_timeout_secs: 9223372036854775807,
+  keepalive: {{time: {forever}, timeout: {forever}, max_connection_age: {forever}}}}}]}}}}}}
+slimline: {{limits: {{preface_deadline: {forever}, headers_deadline: {forever}}}, stats: {{interval: {forever}}}}}"
+    ));
+    let server = &config.services[0].servers[0];
+    let limits = &config.slimline.limits;
+    let durations = [
+        config.runtime.drain_timeout,
+        server.negotiation_timeout,
+        server.keepalive.time,
+        server.keepalive.timeout,
+        server.keepalive.max_connection_age,
+        limits.preface_deadline,
+        limits.headers_deadline,
+        config.slimline.stats.interval.expect("written"),
+    ];
+    for duration in durations {
+        assert!(duration >= Duration::from_secs(50 * 365 * 86_400), "{duration:?} is not for ever");
+        let sum = std::time::Instant::now().checked_add(duration).and_then(|sum| sum.checked_add(duration));
+        assert!(sum.is_some(), "{duration:?}");
+    }
+}
+
 #[test]
 fn slimline() {
     let config = with("slimline:

@@ -181,9 +181,12 @@ pub(crate) fn positive(written: Option<&At<Duration>>, default: Duration) -> Res
     match written {
         None => Ok(default),
         Some(zero) if zero.value.is_zero() => Err(zero.refuse("must be longer than zero")),
-        Some(written) => Ok(written.value),
+        Some(written) => Ok(written.value.min(DURATION_MAX)),
     }
 }
+
+/// A hundred years: for ever, and yet it can be added to any moment.
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 enum Endpoint {
     Grpc(Listen),
