@@ -6,7 +6,7 @@ use prost::Message as _;
 use slimline_wire::pb;
 
 use crate::error::{IdentityError, IntegrityError};
-use crate::identity::{Binding, Claims, Provider, UnixSeconds, Verifier, key};
+use crate::identity::{self, Binding, Claims, Provider, UnixSeconds, Verifier, key};
 use crate::name::{Name, app_id};
 
 /// Metadata key that carries the payload signature.
@@ -114,6 +114,7 @@ pub fn verify(
     };
     let header = publish.header.as_ref().ok_or(IntegrityError::Missing("header"))?;
     let source = Name::from_wire(header.source.as_ref().ok_or(IntegrityError::Missing("source"))?)?;
+    identity::check_length(&header.identity)?;
     let claims = verifier.verify(&header.identity, now)?;
     let public_key = claims.public_key.as_deref().ok_or(IdentityError::NoKey)?;
     let signature = header.e2e_header_sig.as_deref().ok_or(IntegrityError::Missing("header signature"))?;

@@ -11,7 +11,7 @@ use slimline_wire::pb::content::ContentType;
 
 pub use slimline_wire::pb::SessionMessageType as Kind;
 
-use crate::error::{IntegrityError, SessionError};
+use crate::error::{IntegrityError, MlsError, SessionError};
 use crate::identity::{Binding, Provider, UnixSeconds, Verifier};
 use crate::integrity::{self, Verified};
 use crate::mls;
@@ -69,6 +69,8 @@ pub(crate) struct Frame {
     pub(crate) credentials: Credentials,
     pub(crate) session_type: pb::SessionType,
     pub(crate) session_id: u32,
+    /// Data leaves encrypted or not at all.
+    pub(crate) mls: bool,
 }
 
 /// A message before it gets its token and signatures: can be sent again, each time as a new one.
@@ -153,7 +155,8 @@ impl Draft {
             }),
             msg: Some(pb::Content { content_type: Some(self.content) }),
         };
-        if let (Kind::Msg | Kind::RtxReply, Some(group)) = (self.kind, group) {
+        if frame.mls && matches!(self.kind, Kind::Msg | Kind::RtxReply) {
+            let group = group.ok_or(MlsError::NoGroup)?;
             let aad = integrity::aad(&publish)?;
             if let Some(ContentType::AppPayload(payload)) =
                 publish.msg.as_mut().and_then(|content| content.content_type.as_mut())

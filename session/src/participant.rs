@@ -228,7 +228,7 @@ impl Session {
                 self.acknowledge(now, incoming); // applied before: our acknowledgement was lost
                 return Ok(());
             }
-            if content.commit_id > self.commit_id + 1 {
+            if content.commit_id > self.commit_id.saturating_add(1) {
                 if self.early.len() < EARLY_MAX {
                     let early = (update.clone(), incoming.source.clone(), incoming.message_id);
                     self.early.insert(content.commit_id, early);
@@ -307,7 +307,8 @@ impl Session {
 
     /// Applies commits that came too early and are next now.
     fn take_early(&mut self, now: Now) {
-        while let Some((update, source, message_id)) = self.early.remove(&(self.commit_id + 1)) {
+        let next = |commit_id: u32| commit_id.checked_add(1);
+        while let Some((update, source, message_id)) = next(self.commit_id).and_then(|next| self.early.remove(&next)) {
             let (Some(group), Some(content)) = (&mut self.mls, &update.mls) else { return };
             let Ok(ours) = group.apply(&content.mls_content, now.unix_s) else { return self.renew(now) };
             self.commit_id = content.commit_id;

@@ -204,7 +204,12 @@ impl Session {
         let span = tracing::info_span!(parent: None, "session", id, ?kind, local = %new.local, remote = %new.remote);
         Ok(Self {
             span,
-            frame: Frame { credentials: new.credentials, session_type, session_id: new.session_id },
+            frame: Frame {
+                credentials: new.credentials,
+                session_type,
+                session_id: new.session_id,
+                mls: new.config.mls,
+            },
             send: SendWindow::new(new.config.reliable),
             config: new.config,
             local: new.local,

@@ -8,8 +8,10 @@ use std::time::Duration;
 use common::{Net, SECRET};
 use prost::Message as _;
 use slimline_session::error::SessionError;
-use slimline_session::identity::{Binding, Provider, SharedSecret};
+use slimline_session::identity::key::KeyKind;
+use slimline_session::identity::{Binding, Provider, SharedSecret, SigningKey};
 use slimline_session::integrity;
+use slimline_session::name::app_id;
 use slimline_session::{AppEvent, Credentials, Event, Name, Publish, SessionConfig, SessionId};
 use slimline_wire::pb;
 use slimline_wire::pb::command_payload::CommandPayloadType as Command;
@@ -260,6 +262,49 @@ fn room_for_other_invitations() {
     assert_eq!(invite(&mut net, moderator, id, a), Some(Ok(())));
 }
 
+/// A moderator may number its commits as it likes, up to the last number there is.
+#[test]
+fn commits_up_to_the_last_number() {
+    use slimline_session::mls::Group;
+    let mut net = Net::new(8);
+    let mut eve = Signer::new(&mut net, "acme/ns/eve");
+    let a = net.app("acme/ns/a");
+    let session = (SessionType::PointToPoint, 77);
+    eve.says(&mut net, a, session, Kind::JoinRequest, join());
+    net.run(SECOND / 10);
+    let reply = net.carried_by(a, Kind::JoinReply, eve.said).remove(0);
+    let Some(MessageType::Publish(publish)) = reply.message_type else { unreachable!() };
+    let Some(pb::content::ContentType::CommandPayload(payload)) = publish.msg.unwrap().content_type else {
+        unreachable!()
+    };
+    let Some(Command::JoinReply(reply)) = payload.command_payload_type else { unreachable!() };
+    let mut group = Group::new(eve.identity.clone(), eve.identity.clone()).unwrap();
+    let now = net.now().unix_s;
+    group.create(now).unwrap();
+    let welcome = group.add(&reply.key_package.unwrap(), now).unwrap().welcome.unwrap();
+    let participant = |name: &Name| pb::Participant { name: Some(name.to_wire()), settings: None, status: 0 };
+    let participants = vec![participant(&eve.name), participant(&net.name(a))];
+    let mls = |commit_id, mls_content| Some(pb::MlsPayload { commit_id, mls_content });
+    let welcome = pb::GroupWelcomePayload { participants: participants.clone(), mls: mls(u32::MAX - 1, welcome) };
+    eve.says(&mut net, a, session, Kind::GroupWelcome, Command::GroupWelcome(welcome));
+    net.run(SECOND / 10);
+    let id = net.arrived(a).unwrap();
+    assert_eq!(net.with(a, id, |session, _| session.epoch()), Some(1));
+    let commit = group.refresh(now).unwrap().commit;
+    let update = pb::GroupUpdatePayload {
+        op: pb::GroupUpdateOp::Rejoin.into(),
+        participant: Some(participant(&eve.name)),
+        participants,
+        mls: mls(u32::MAX, commit),
+    };
+    eve.says(&mut net, a, session, Kind::GroupUpdate, Command::GroupUpdate(update));
+    net.run(SECOND);
+    assert_eq!(net.with(a, id, |session, _| session.epoch()), Some(2));
+    eve.says(&mut net, a, session, Kind::GroupClose, Command::GroupClose(pb::GroupClosePayload::default()));
+    assert!(net.is_closed(a, id));
+    assert_eq!(net.with(a, id, |session, _| session.epoch()), None, "the group's secrets are gone");
+}
+
 /// What is remembered as long as a session lives has a size.
 #[test]
 fn much_text() {
@@ -272,6 +317,15 @@ fn much_text() {
     assert_eq!(net.endpoint(a).counters().refused, before.refused + 1);
     eve.says_with(&mut net, a, (SessionType::PointToPoint, 1), Kind::JoinRequest, join(), &[("k", &large[1..])]);
     assert_eq!(net.endpoint(a).counters().refused, before.refused + 1, "64 KiB are taken");
+    // A token is good, but as long as its owner's name.
+    let mut long = Signer::new(&mut net, &format!("acme/ns/{}", "x".repeat(900)));
+    let subject = "x".repeat(16 * 1024);
+    let key = SigningKey::generate(KeyKind::P256).unwrap();
+    long.name = long.name.with_id(app_id(&subject));
+    long.identity = Arc::new(SharedSecret::with_subject(subject, SECRET, key).unwrap());
+    let before = net.endpoint(a).counters();
+    long.says(&mut net, a, (SessionType::PointToPoint, 2), Kind::JoinRequest, join());
+    assert_eq!(net.endpoint(a).counters().unverified, before.unverified + 1);
     let config = SessionConfig::group().with_metadata("k", &large);
     let now = net.now();
     let refused = net.endpoint(a).create_session(now, config, &"acme/ns/chan".parse().unwrap());

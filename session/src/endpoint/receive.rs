@@ -66,7 +66,13 @@ impl Endpoint {
                     {
                         session.disbelieved = Some((incoming.source.clone(), error.to_string()));
                     }
-                    tracing::warn!(%error, source = ?incoming.source, kind = ?incoming.kind, "control message dropped");
+                    let (source, kind, unverified) = (&incoming.source, incoming.kind, self.counters.unverified);
+                    // Whoever sends such does not fill a log with them.
+                    if unverified.is_power_of_two() {
+                        tracing::warn!(%error, ?source, ?kind, unverified, "control message dropped");
+                    } else {
+                        tracing::debug!(%error, ?source, ?kind, unverified, "control message dropped");
+                    }
                     return;
                 }
             }
@@ -140,6 +146,7 @@ impl Endpoint {
             credentials: self.credentials.clone(),
             session_type: incoming.session_type,
             session_id: incoming.session_id,
+            mls: false,
         };
         let reply = Command::DiscoveryReply(pb::DiscoveryReplyPayload {});
         let draft = Draft::command(Kind::DiscoveryReply, &full, &incoming.source, incoming.message_id, reply);

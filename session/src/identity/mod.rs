@@ -19,6 +19,14 @@ pub use static_jwt::StaticJwt;
 /// Seconds since 1970, as tokens count.
 pub type UnixSeconds = u64;
 
+/// Octets a token may have: what it says is remembered with every session and member. Nodes take 8 KiB, unless told otherwise.
+pub const TOKEN_OCTETS_MAX: usize = 16 * 1024;
+
+/// Errors: longer than [`TOKEN_OCTETS_MAX`].
+pub(crate) fn check_length(token: &str) -> Result<(), IdentityError> {
+    if token.len() <= TOKEN_OCTETS_MAX { Ok(()) } else { Err(IdentityError::Malformed("more than 16 KiB")) }
+}
+
 /// Makes the tokens of one application.
 pub trait Provider: Send + Sync {
     /// The identity (`sub`); the application's id derives from it.

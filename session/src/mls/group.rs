@@ -15,7 +15,7 @@ use tls_codec::{DeserializeBytes as _, Serialize as _};
 use super::provider::{Crypto, LeafSigner};
 use super::storage::Provider as Store;
 use crate::error::{IdentityError, MlsError};
-use crate::identity::{Claims, Provider, SigningKey, UnixSeconds, Verifier};
+use crate::identity::{self, Claims, Provider, SigningKey, UnixSeconds, Verifier};
 use crate::name::app_id;
 use crate::random;
 
@@ -138,7 +138,7 @@ impl Group {
                 known.epoch = epoch;
             }
         }
-        self.admitted.retain(|_, known| known.epoch + u64::from(PAST_EPOCHS) >= epoch);
+        self.admitted.retain(|_, known| known.epoch.saturating_add(PAST_EPOCHS.into()) >= epoch);
     }
 
     /// Checks that a credential is a token we believe, for the key its leaf has. `now` is given when it is being admitted.
@@ -150,6 +150,7 @@ impl Group {
     ) -> Result<(Vec<u8>, Claims), MlsError> {
         let token = token_of(credential)?;
         let text = std::str::from_utf8(&token).map_err(|_| IdentityError::Malformed("not UTF-8"))?;
+        identity::check_length(text)?;
         let claims = match now {
             Some(now) => self.verifier.verify(text, now)?,
             None => self.verifier.verify_lapsed(text)?,

@@ -74,6 +74,8 @@ impl Session {
         for (command, _) in std::mem::take(&mut self.tasks) {
             self.done(command, Err(why.clone()));
         }
+        self.mls = None; // its secrets are of no use any more
+        self.early.clear();
         self.phase = Phase::Closed(now.instant + LINGER);
         self.events.push_back(Event::Closed(why));
     }
