@@ -48,9 +48,9 @@ enum Action {
     Pingpong(Options),
     /// One publisher, every subscriber gets each message
     Fanout(Options),
-    /// A subscription storm, then lookups under that table
+    /// A subscription storm, then lookups under that table; memory of each name, as with idle
     Names(Options),
-    /// Idle connections: memory each, and the latency of a canary among them
+    /// Idle connections: memory each (a node that has had more before shows less), and the latency of a canary among them
     Idle(Options),
     /// Connect, negotiate, subscribe, receive one message, leave; again and again
     Churn(Options),
@@ -198,7 +198,7 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
             Command::Latency if plan.load.is_empty() => {
                 for &rate in &plan.rates {
                     let step = Plan { rates: vec![rate], ..plan.clone() };
-                    report.measurements.push(one(&step, format!("{rate:.0}/s{suffix}"))?);
+                    report.measurements.push(one(&step, at_rate(rate, &suffix))?);
                 }
             }
             Command::Latency => {
@@ -226,6 +226,12 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
         report.knees.push(Knee::of(plan.hold, knees));
     }
     Ok(())
+}
+
+/// The label of a measurement at a rate.
+fn at_rate(rate: f64, suffix: &str) -> String {
+    let rate = if rate < 10.0 { format!("{rate}") } else { format!("{rate:.0}") };
+    format!("{rate}/s{suffix}")
 }
 
 fn one(plan: &Plan, label: String) -> Result<Measurement> {
@@ -302,7 +308,7 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
 fn capacity(plan: &Plan, suffix: &str, report: &mut Report) -> Result<f64> {
     knee(plan.rates.first().copied().unwrap_or(10_000.0), |rate| {
         let step = Plan { rates: vec![rate], ..plan.clone() };
-        let measurement = one(&step, format!("{rate:.0}/s{suffix}"))?;
+        let measurement = one(&step, at_rate(rate, suffix))?;
         let holds = measurement.held == Some(true)
             && measurement.faults.none()
             && Duration::from_secs_f64(measurement.latency.p99_9_us / 1e6) <= plan.hold;
@@ -344,6 +350,11 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_below_ten_is_told_in_full() {
+        assert_eq!((at_rate(0.5, ""), at_rate(1234.56, " #2")), ("0.5/s".into(), "1235/s #2".into()));
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 mod kit;
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
 use kit::{Service, run, slimload};
 
 /// Engines of this build.
@@ -40,6 +44,24 @@ fn engines_wake_each_other_across_threads() {
         )));
         assert_eq!(ran.code, Some(0), "{engine}: {ran:?}");
         assert!(ran.measurement()["delivered"].as_u64().unwrap() > 100, "{engine}");
+    }
+}
+
+/// Who leaves at once, or speaks another protocol, ends itself and not the relay.
+#[test]
+fn a_relay_outlives_whoever_is_rude() {
+    for relay in engines().iter().chain(&["tokio", "splice"]) {
+        let service = Service::relay(relay);
+        for words in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut rude = TcpStream::connect(&service.address).unwrap();
+            rude.write_all(words).unwrap();
+            rustix::net::sockopt::set_socket_linger(&rude, Some(Duration::ZERO)).unwrap(); // it leaves with a reset
+        }
+        let ran = run(slimload(&format!(
+            "throughput --peer relay --node {} --count 100 --warmup 0 --json -",
+            service.address
+        )));
+        assert_eq!(ran.code, Some(0), "{relay}: {ran:?}");
     }
 }
 

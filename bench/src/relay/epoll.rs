@@ -46,18 +46,24 @@ impl End {
     }
 }
 
-/// Accepts a connection and reads its hello; a client that sends something else is turned away.
+/// Accepts a connection and reads its hello; a client that sends something else, or leaves, is turned away.
 pub(super) fn accept(listener: &TcpListener) -> io::Result<Option<(TcpStream, bool, u32)>> {
-    let (mut socket, _) = listener.accept()?;
+    match listener.accept() {
+        Ok((socket, _)) => Ok(greet(socket).ok()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a newcomer's hello: its role and group.
+fn greet(mut socket: TcpStream) -> io::Result<(TcpStream, bool, u32)> {
     let mut hello = [0; HELLO_OCTETS];
     socket.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
-    if socket.read_exact(&mut hello).is_err() {
-        return Ok(None);
-    }
-    let Some((publishes, group)) = read_hello(&hello) else { return Ok(None) };
+    socket.read_exact(&mut hello)?;
+    let (publishes, group) = read_hello(&hello).ok_or(io::ErrorKind::InvalidData)?;
     socket.set_nodelay(true)?;
     socket.set_nonblocking(true)?;
-    Ok(Some((socket, publishes, group)))
+    Ok((socket, publishes, group))
 }
 
 /// Serves until the process ends.
