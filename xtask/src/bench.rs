@@ -7,6 +7,7 @@ mod icount;
 mod micro;
 mod mls_rs;
 pub(crate) mod node;
+pub(crate) mod options;
 mod page;
 mod progress;
 pub(crate) mod record;
@@ -94,7 +95,8 @@ const ENGINES: [&str; 3] = ["io-uring", "epoll", "glommio"];
 ///
 /// Errors: an unknown suite or a malformed value.
 pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
-    let suite = match arguments.subcommand()?.as_deref() {
+    let name = arguments.subcommand()?;
+    let suite = match name.as_deref() {
         Some("micro") => Suite::Micro,
         Some("wire") => Suite::Part("wire"),
         Some("fib") => Suite::Part("fib"),
@@ -117,6 +119,7 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
     {
         flags.only.push(name);
     }
+    flags.ensure_suited(name.as_deref().unwrap_or_default())?;
     Ok(flags)
 }
 

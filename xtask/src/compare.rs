@@ -1,6 +1,7 @@
 //! `cargo xtask compare A B`: two nodes, interleaved in one sitting, judged pair by pair; or two recorded runs.
 
 use crate::bench::node::{self, Sitting};
+use crate::bench::options;
 use crate::bench::record::{self, METRICS, Sample, short};
 use crate::bench::stats::{iqr, median, signed_rank};
 use crate::peers;
@@ -35,7 +36,7 @@ pub(crate) fn flags(arguments: &mut Arguments) -> Result<Flags> {
     let node = crate::bench::node_flags(arguments)?;
     let a = arguments.opt_free_from_str()?.context("compare what with what?")?;
     let b = arguments.opt_free_from_str()?.context("compare with what?")?;
-    ensure!(node.targets.is_empty(), "compare takes its two targets without --target");
+    node.ensure_taken("compare", options::COMPARE)?;
     Ok(Flags { a, b, force: node.force, node, json, markdown })
 }
 
@@ -125,8 +126,11 @@ pub(crate) fn comparable(a: &[Sample], b: &[Sample], force: bool) -> Result<()> 
 
 /// Refuses a place nothing can be written to, before anything is measured for it.
 fn ensure_writable(path: &Path) -> Result<()> {
-    let probe = path.with_extension("part");
-    fs::write(&probe, "").and_then(|()| fs::remove_file(&probe)).with_context(|| format!("write {}", path.display()))
+    let was_there = path.exists();
+    let opened = fs::File::options().append(true).create(true).open(path);
+    opened
+        .and_then(|_| if was_there { Ok(()) } else { fs::remove_file(path) })
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// One object per case and metric.
@@ -159,13 +163,13 @@ pub(crate) fn judge(samples: &[Sample], a: &str, b: &str, paired: bool) -> Vec<V
 
 /// The judgement as a table.
 pub(crate) fn markdown(judged: &[Value], a: &str, b: &str, paired: bool) -> String {
-    let head = format!("| case | metric | A: {a} | B: {b} | B / A | spread | chance |");
-    let mut out = format!("\n{head}\n|---|---|---:|---:|---:|---:|---:|\n");
+    let head = format!("| case | metric | A: {a} | B: {b} | B / A | spread | pairs | chance |");
+    let mut out = format!("\n{head}\n|---|---|---:|---:|---:|---:|---:|---:|\n");
     let number = |value: &Value| value.as_f64().map_or_else(|| "-".into(), short);
     for row in judged {
         let _ = writeln!(
             out,
-            "| {} | {}, {} | {} | {} | {:.3} | {} | {} |",
+            "| {} | {}, {} | {} | {} | {:.3} | {} | {} | {} |",
             row["case"].as_str().unwrap_or(""),
             row["metric"].as_str().unwrap_or(""),
             row["unit"].as_str().unwrap_or(""),
@@ -173,12 +177,14 @@ pub(crate) fn markdown(judged: &[Value], a: &str, b: &str, paired: bool) -> Stri
             number(&row["b"]),
             row["ratio"].as_f64().unwrap_or(f64::NAN),
             row["ratio_iqr"].as_f64().map_or_else(|| "-".into(), |v| format!("{v:.3}")),
+            row["pairs"].as_u64().filter(|_| paired).map_or_else(|| "-".into(), |count| count.to_string()),
             row["chance"].as_f64().map_or_else(|| "-".into(), |v| format!("{v:.3}")),
         );
     }
     out.push_str(if paired {
         "\nB / A is the median of the pairs' ratios, spread the distance between their quartiles, chance how likely pairs this \
-         one-sided are if neither is better (Wilcoxon signed-rank, two-sided, exact).\n"
+         one-sided are if neither is better (Wilcoxon signed-rank, two-sided, exact; equal differences share their mean rank, pairs \
+         that do not differ do not count). N pairs cannot make it less than 2 / 2^N: below six it never says more than chance.\n"
     } else {
         "\nTwo recorded runs: medians only. For a judgement, compare the two in one sitting.\n"
     });
@@ -208,7 +214,7 @@ mod tests {
         assert_eq!(judged.len(), 1);
         assert_eq!(judged[0]["ratio"], 1.5);
         assert_eq!(judged[0]["chance"], 2.0 / 32.0);
-        assert!(markdown(&judged, "a", "b", true).contains("| 1.500 | 0.000 | 0.062 |"));
+        assert!(markdown(&judged, "a", "b", true).contains("| 1.500 | 0.000 | 5 | 0.062 |"));
     }
 
     #[test]
@@ -253,6 +259,10 @@ mod tests {
         );
         let path = std::env::temp_dir().join(format!("compare-{}.json", std::process::id()));
         ensure_writable(&path).unwrap();
-        assert!(!path.exists() && !path.with_extension("part").exists());
+        assert!(!path.exists());
+        fs::write(&path, "what was there").unwrap();
+        ensure_writable(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "what was there");
+        fs::remove_file(path).unwrap();
     }
 }

@@ -25,9 +25,10 @@ Development commands of slimline.
     cargo xtask bench all [--only TOPIC]... [--repeats N | --minutes N]
                                                 everything that perf-results shows, a folder each; --only nodes leaves hot
                                                 functions out; with --minutes as many repeats of nodes as fit, two at least
-                                                all of these: --quick for tiny inputs and no record, --dry to record
-                                                below target, --build to build only, --engine io-uring|epoll|glommio for
-                                                the load generator; SLIMLOAD_WITH=COMMAND starts it through COMMAND
+                                                what is recorded takes --quick for tiny inputs and no record, --dry to
+                                                record below target, --build to build only; what loads nodes takes --cpus and
+                                                --engine io-uring|epoll|glommio for the load generator;
+                                                SLIMLOAD_WITH=COMMAND starts that through COMMAND
     cargo xtask bench check --against RUN [--threshold FACTOR] [--repeats N] [--force]
                                                 ratios to a relay that parses nothing, or instructions, then and now
     cargo xtask bench page                      the table and the plot in README.md, from the newest recorded runs

@@ -29,6 +29,9 @@ pub(super) fn show(workspace: &Workspace, flags: &Flags, group: &str) -> Result<
     if flags.quick {
         cargo.args(["--profile", "fast"]);
     }
+    if flags.build {
+        return Ok(run::until(cargo.arg("--no-run"), SUITE)?.success());
+    }
     cargo.arg("--").arg(format!("{group}/"));
     if flags.quick {
         cargo.arg("--test");

@@ -25,6 +25,9 @@ pub(super) fn one(workspace: &Workspace, flags: &Flags) -> Result<bool> {
     let built = peers::build(workspace, flags.quick)?;
     let targets = targets(workspace, &built, &wanted, &mut Vec::new())?;
     ensure!(!targets.is_empty(), "nothing to measure");
+    if flags.build {
+        return Ok(true);
+    }
     let scratch = node::scratch(workspace)?;
     let sitting = Sitting {
         workspace,

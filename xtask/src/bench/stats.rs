@@ -62,6 +62,8 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[1.0, 2.0, 3.0, 4.0]), 2.5);
         assert_eq!(iqr(&[1.0, 2.0, 3.0, 4.0, 5.0]), 2.0);
+        // Between two of four: at 0.75 and 2.25 of 0 to 3.
+        assert_eq!(iqr(&[1.0, 2.0, 4.0, 8.0]), 5.0 - 1.75);
         assert!(median(&[]).is_nan());
     }
 
@@ -72,6 +74,13 @@ mod tests {
         assert!((signed_rank(&[0.9, 0.8, 0.7, 0.6, 0.5]) - 2.0 / 32.0).abs() < 1e-12);
         // A smallest rank on the other side: sums 0 and 1 are as extreme.
         assert!((signed_rank(&[0.99, 1.2, 1.3, 1.4, 1.5]) - 4.0 / 32.0).abs() < 1e-12);
+        // Eight pairs whose third smallest is on the other side: 0, 1, 2, 3 and 1 + 2 of 256, the tables' 3 at 5 %.
+        let eight = [1.1, 1.2, 1.0 / 1.3, 1.4, 1.5, 1.6, 1.7, 1.8];
+        assert!((signed_rank(&eight) - 10.0 / 256.0).abs() < 1e-12);
+        // Ties share ranks: 2, 2, 2 and 4, of which one 2 is negative. Sums up to 2: none, or one of three, of 16.
+        assert!((signed_rank(&[2.0, 2.0, 0.5, 4.0]) - 8.0 / 16.0).abs() < 1e-12);
+        // A pair that does not differ takes no rank.
+        assert!((signed_rank(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5]) - 2.0 / 32.0).abs() < 1e-12);
         assert_eq!(signed_rank(&[]), 1.0);
         assert_eq!(signed_rank(&[1.0, 1.0]), 1.0);
         assert_eq!(signed_rank(&[1.2, 1.0 / 1.2]), 1.0);

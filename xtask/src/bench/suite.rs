@@ -193,7 +193,7 @@ pub(crate) const RECORDINGS: &[Recording] = &[
                 Part::new("names", &["slimline", "reference"], 3)
                     .cases(&["10k names", "100k names"])
                     .quick("10k names"),
-                Part::new("names", &["slimline"], 5).called("a million").cases(&["1M names"]),
+                Part::new("names", &["slimline"], 5).cases(&["1M names"]),
             ],
         )
     },
@@ -228,6 +228,22 @@ mod tests {
                 assert!(patch.is_file(), "{} is missing", patch.display());
             }
         }
+    }
+
+    /// Parts of one name share their tables, so they must be of one file, and no case may be measured twice.
+    #[test]
+    fn parts_of_one_name_are_one_table() {
+        for recording in RECORDINGS {
+            for (at, one) in recording.parts.iter().enumerate() {
+                for other in recording.parts[at + 1..].iter().filter(|other| other.name == one.name) {
+                    assert_eq!(one.scenario, other.scenario, "{}", one.name);
+                    let is_twice = |case: &&str| one.cases.contains(case) || one.cases.is_empty();
+                    assert!(!other.cases.is_empty() && !other.cases.iter().any(is_twice), "{}", one.name);
+                }
+            }
+        }
+        let names = RECORDINGS.iter().find(|recording| recording.topic == "names").unwrap();
+        assert!(names.parts.iter().all(|part| part.name == "names"), "a million stands beside the others");
     }
 
     #[test]

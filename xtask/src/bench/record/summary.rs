@@ -32,6 +32,17 @@ impl Run<'_> {
             "# Summary\n\nMedians over the repeats, with the distance between the quartiles; in brackets the ratio to the first \
              column, the median of ratios taken repeat by repeat.\n",
         );
+        let tables = self.figures_by_case();
+        if tables.contains(" - |") {
+            out.push_str(
+                "`-`: a figure the node does not tell, or one that was not measured; [README.md](README.md) says why.\n",
+            );
+        }
+        out + &tables
+    }
+
+    fn figures_by_case(&self) -> String {
+        let mut out = String::new();
         let cases = cases(self.samples);
         for Table { scenario, columns } in self.tables() {
             for metric in self.metrics() {
@@ -150,6 +161,20 @@ mod tests {
         assert!(!text.contains("instructions"), "no table without figures");
         assert!(!run.is_clean());
         assert!(Run { hidden: vec!["/delivered_per_s"], ..run }.summary().lines().count() < 5);
+    }
+
+    /// A part of the suite may leave a target out of its largest case: the row is there, and says so.
+    #[test]
+    fn a_case_that_one_target_lacks_keeps_its_row() {
+        let mut million = sample("a", 0, 70.0);
+        million.measurement["label"] = json!("1M names");
+        let samples = vec![sample("a", 0, 100.0), sample("b", 0, 50.0), million];
+        let taken = Taken { samples, failures: vec![] };
+        let text = Run::of(&taken).summary();
+        assert!(text.contains("| 1M names | 70.0 ± 0.00 | - |\n"), "{text}");
+        assert!(text.contains("`-`: a figure the node does not tell"), "{text}");
+        let whole = Taken { samples: taken.samples[..2].to_vec(), failures: vec![] };
+        assert!(!Run::of(&whole).summary().contains("`-`"));
     }
 
     #[test]
