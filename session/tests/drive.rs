@@ -138,6 +138,67 @@ async fn several_sessions_over_one_connection() {
     assert_eq!(text(&pairs[0].1).await, "others live");
 }
 
+/// Two groups with the same members, and one of them alone in a third: each hears its own.
+#[tokio::test]
+async fn several_groups_over_one_connection() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let (alice, bob) = (app(&node, "acme/ns/alice").await, app(&node, "acme/ns/bob").await);
+    let mut groups = Vec::new();
+    for channel in ["acme/ns/one", "acme/ns/two"] {
+        let ours = alice.create_session(SessionConfig::group(), &channel.parse().unwrap()).await.unwrap();
+        ours.invite(&"acme/ns/bob".parse().unwrap()).await.unwrap();
+        let theirs = bob.listen().await.unwrap();
+        assert_eq!(theirs.destination().unwrap().to_string(), channel);
+        groups.push((ours, theirs));
+    }
+    // The same channel name under another moderator is another channel.
+    let theirs = bob.create_session(SessionConfig::group(), &"acme/ns/one".parse().unwrap()).await.unwrap();
+    theirs.invite(&"acme/ns/alice".parse().unwrap()).await.unwrap();
+    groups.push((theirs, alice.listen().await.unwrap()));
+    assert_ne!(groups[0].0.destination(), groups[2].0.destination());
+    for (n, (ours, theirs)) in groups.iter().enumerate() {
+        for (from, said) in [(ours, format!("{n} ours")), (theirs, format!("{n} theirs"))] {
+            assert!(from.publish(said.into_bytes()).await.unwrap().delivered().await.unwrap().is_complete());
+        }
+    }
+    for (n, (ours, theirs)) in groups.iter().enumerate() {
+        assert_eq!((text(ours).await, text(theirs).await), (format!("{n} theirs"), format!("{n} ours")));
+    }
+    groups[0].0.close().await.unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, groups[0].1.closed()).await.unwrap(), SessionError::Closed);
+    for (ours, theirs) in &groups[1..] {
+        ours.publish(b"others live".to_vec()).await.unwrap();
+        assert_eq!(text(theirs).await, "others live");
+        assert_eq!(theirs.recv_within(Duration::from_millis(20)).await, Err(ReceiveError::TimedOut), "nothing more");
+    }
+}
+
+/// The same over a Unix socket, which hands on to the node.
+#[tokio::test]
+async fn over_a_unix_socket() {
+    let node = TestNode::start("127.0.0.1:0").await;
+    let path = std::env::temp_dir().join(format!("slimline-drive-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let (listener, address) = (tokio::net::UnixListener::bind(&path).unwrap(), node.address);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(address).await.unwrap();
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    let alice = App::with_secret("acme/ns/alice", SECRET).unwrap();
+    let alice = alice.connect(ConnectConfig::new(&format!("unix://{}", path.display()))).await.unwrap();
+    let bob = app(&node, "acme/ns/bob").await;
+    let ours = alice.create_session(SessionConfig::point_to_point(), &"acme/ns/bob".parse().unwrap()).await.unwrap();
+    let theirs = bob.listen().await.unwrap();
+    assert!(ours.publish(b"hello".to_vec()).await.unwrap().delivered().await.unwrap().is_complete());
+    assert_eq!(text(&theirs).await, "hello");
+    ours.close().await.unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
 #[tokio::test]
 async fn errors_say_what_is_wrong() {
     let connect = |endpoint: String| async move {

@@ -352,3 +352,31 @@ fn ed25519_where_all_are_ours() {
     assert!(net.saw(alice, told), "{:?}", net.apps[alice].events);
     assert_eq!(net.arrived(carol), None);
 }
+
+/// Whoever asks for the same message all the time gets it so often, and no more often until time has passed.
+#[test]
+fn retransmissions_have_a_rate() {
+    use slimline_wire::pb::SessionMessageType::{MsgAck, RtxReply, RtxRequest};
+    use slimline_wire::pb::message::MessageType;
+    let mut net = Net::new(1);
+    let (alice, bob, id) = open(&mut net, SessionConfig::point_to_point().without_mls());
+    say(&mut net, alice, id, "said once");
+    net.run(SECOND);
+    // An acknowledgement made a request: neither is signed.
+    let mut request = net.carried_by(bob, MsgAck, 1).pop().unwrap();
+    let Some(MessageType::Publish(publish)) = &mut request.message_type else { panic!("{request:?}") };
+    publish.session.as_mut().unwrap().session_message_type = RtxRequest.into();
+    let replies = |net: &mut Net, requests: usize| {
+        let before = net.carried_by(alice, RtxReply, 1).len();
+        for _ in 0..requests {
+            let now = net.now();
+            net.endpoint(alice).handle(now, request.clone());
+            net.run(Duration::ZERO);
+        }
+        net.carried_by(alice, RtxReply, 1).len() - before
+    };
+    assert_eq!(replies(&mut net, 6000), 5120);
+    net.run(SECOND * 11);
+    assert_eq!(replies(&mut net, 3), 3);
+    assert_eq!(net.texts(bob, id), ["said once"]);
+}
