@@ -251,7 +251,17 @@ impl Core {
             return self.end_connection(slot, generation, ending.status, ending.text);
         }
         connection.ending = Some(ending);
+        self.relieve(slot, generation);
         self.depart(slot, generation);
+    }
+
+    /// Nobody has to wait for this connection any more: it has left, or is about to.
+    fn relieve(&mut self, slot: u32, generation: u32) {
+        let Some(connection) = self.connections.get_mut(slot, generation) else { return };
+        self.ready.append(&mut connection.waiters);
+        if std::mem::replace(&mut connection.pressure, Pressure::Open) == Pressure::Congested {
+            self.mesh.tell_congested(connection.id, false);
+        }
     }
 
     /// Tells control that a connection has left, once.
@@ -312,17 +322,12 @@ impl Core {
         self.held.give(connection.age.waiting());
         connection.age = AgeLog::default();
         connection.out.clear();
-        let waiters = std::mem::take(&mut connection.waiters);
-        let pressure = std::mem::replace(&mut connection.pressure, Pressure::Open);
-        let (id, transport, is_parked) = (connection.id, connection.transport, connection.parked.is_some());
+        let (transport, is_parked) = (connection.transport, connection.parked.is_some());
         if let Some(entry) = self.transports.get_mut(transport.0, transport.1) {
             entry.connections.retain(|&pair| pair != (slot, generation));
             entry.tx.backlogged.retain(|&pair| pair != (slot, generation));
         }
-        self.ready.extend(waiters);
-        if pressure == Pressure::Congested {
-            self.mesh.tell_congested(id, false);
-        }
+        self.relieve(slot, generation);
         if !is_parked {
             self.remove_connection(slot, generation);
         }

@@ -450,14 +450,16 @@ fn gather(tx: &mut Tx, stream: StreamId, message: &Shared, head: usize, in_place
     }
 }
 
-/// A connection's queue grew: its age is looked at from now on. True if it became congested by that.
+/// A connection's queue grew: its age is looked at from now on. True if it became congested by that; one that has left does
+/// not, because nobody is to wait for it.
 #[inline]
 fn grown(connection: &mut Connection, high: usize, aging: &mut Vec<(u32, u32)>) -> bool {
     if !connection.aging {
         connection.aging = true;
         aging.push((connection.id.slot, connection.id.generation));
     }
-    let is_congested = connection.pressure == Pressure::Open && connection.age.waiting() > high;
+    let is_congested =
+        connection.pressure == Pressure::Open && connection.age.waiting() > high && connection.ending.is_none();
     if is_congested {
         connection.pressure = Pressure::Congested;
     }

@@ -154,6 +154,32 @@ fn a_stream_that_stands_still_does_not_hold_up_its_neighbour() {
     }
 }
 
+#[test]
+fn nobody_waits_for_a_reader_that_has_said_goodbye() {
+    for seed in 0..SEEDS {
+        for shards in [1, 2] {
+            let mut life = life(seed, shards, PATIENT);
+            let (publisher, reader, other) = (life.linked(), life.linked(), life.linked());
+            life.subscribed(reader, 0, ALPHA);
+            life.subscribed(other, 0, BETA);
+            let until = life.node.net.now() + Duration::from_secs(600);
+            life.peers[reader].channels[0].withholds_until = Some(until);
+            for _ in 0..FLOOD {
+                life.publish(publisher, 0, &plan(ALPHA, 1));
+            }
+            life.run_until("it is slow", Duration::from_secs(2), |life| life.node.counters().congested >= 1);
+            life.publish(publisher, 0, &plan(ALPHA, 1));
+            life.publish(publisher, 0, &plan(BETA, 1));
+            life.run_until("it waits", Duration::from_secs(2), |life| life.node.counters().parked_target >= 1);
+            life.peers[reader].finish(0, &mut life.history); // still entitled to what is queued for it, and no more
+            life.run_until("the publisher goes on", Duration::from_secs(60), |life| life.received(other, 0) == 1);
+            let now = life.node.net.now();
+            life.peers[reader].channels[0].withholds_until = Some(now);
+            life.finish();
+        }
+    }
+}
+
 /// A group over three shards, one member of which does not read for three seconds.
 fn group(seed: u64, slow_reader: SlowReader) -> (Life, Vec<usize>) {
     let mut life = life(seed, 3, slow_reader);
