@@ -4,6 +4,7 @@ use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::client::slim::REFUSED;
 use crate::error::BenchError;
 use crate::plan::Plan;
 
@@ -26,6 +27,10 @@ pub(crate) fn ended(
     }
     if reason.starts_with("TLS") || reason.starts_with("401") {
         return BenchError::Refused { endpoint: plan.endpoint.clone(), reason };
+    }
+    if reason.starts_with(REFUSED) {
+        let hint = if plan.no_mac { "--no-mac needs require_header_mac: false there" } else { "see the node's log" };
+        return BenchError::Refused { endpoint: plan.endpoint.clone(), reason: format!("{reason} ({hint})") };
     }
     if others > 0 && (reason == CLOSED || reason.contains("os error")) {
         return BenchError::Ended { connection: number, stage, reason: crowded(&reason, others) };

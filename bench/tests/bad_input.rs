@@ -181,8 +181,10 @@ const NEGOTIATION_REFUSED: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x0
 fn a_negotiation_that_fails() {
     for command in ["throughput", "churn"] {
         run(slimload(&format!("{command} --node {}", server(NEGOTIATION_REFUSED))))
-            .refused_with("grpc-status 7 no key (negotiation refused)");
+            .refused_with("negotiation refused: grpc-status 7 no key (see the node's log)");
     }
+    let node = Node::start();
+    run(slimload(&format!("throughput --no-mac --node {}", node.address))).refused_with("require_header_mac: false");
 }
 
 #[test]

@@ -36,6 +36,9 @@ const TRANSPORT_WINDOW: u32 = 5 * 1024 * 1024;
 /// Largest message a node may send us.
 const MESSAGE_OCTETS_MAX: u32 = 4 * 1024 * 1024;
 
+/// How the end of a link begins that was not to be had.
+pub(crate) const REFUSED: &str = "negotiation refused: ";
+
 /// Streams a client opens are odd.
 const FIRST_STREAM: StreamId = StreamId::new(1);
 
@@ -175,8 +178,8 @@ impl Slim {
                     let text = |name: &[u8]| {
                         fields.get(name).map_or_else(String::new, |value| String::from_utf8_lossy(value).into_owned())
                     };
-                    let hint = if matches!(self.stage, Stage::Negotiating) { " (negotiation refused)" } else { "" };
-                    return Err(format!("grpc-status {} {}{hint}", text(b"grpc-status"), text(b"grpc-message")));
+                    let refused = if matches!(self.stage, Stage::Negotiating) { REFUSED } else { "" };
+                    return Err(format!("{refused}grpc-status {} {}", text(b"grpc-status"), text(b"grpc-message")));
                 }
                 Event::Settings(settings) => {
                     self.send.settings(&settings, out).map_err(|e| format!("HTTP/2: {} ({})", e.reason, e.code))?;

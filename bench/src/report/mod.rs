@@ -134,11 +134,9 @@ impl Measurement {
         // What nobody received cost nothing per message.
         let each = |cpu_ns: u64| if outcome.delivered == 0 { 0.0 } else { cpu_ns as f64 / outcome.delivered as f64 };
         let wanted = offered.map(|rate| rate * outcome.seconds * f64::from(plan.copies()));
-        let held = offered.map(|rate| {
-            // A span that was noticed late to be over is no longer than it was asked for.
-            let span = if plan.count.is_some() { outcome.seconds } else { plan.duration.as_secs_f64() };
-            outcome.unsent == 0 && holds(rate * span, &outcome, f64::from(plan.copies()))
-        });
+        // What the schedule had in the span, which by independent gaps is not what the rate says.
+        let due = (outcome.lag.count() + outcome.unsent) as f64;
+        let held = offered.map(|_| outcome.unsent == 0 && holds(due, &outcome, f64::from(plan.copies())));
         let node_cpus = outcome.node.map(|usage| usage.cpu_ns as f64 / 1e9 / outcome.seconds);
         let waited_cpus = outcome.node.map(|usage| usage.waited_ns as f64 / 1e9 / outcome.seconds);
         let mut warnings = Vec::new();
@@ -309,6 +307,19 @@ mod tests {
         assert!(!holds(1000.0, &outcome(950, 950), 1.0), "five in a hundred are missing");
         assert!(!holds(1000.0, &outcome(1000, 900), 1.0), "a tenth came too late");
         assert!(!holds(1000.0, &outcome(1000, 1000), 2.0), "one copy of two");
+    }
+
+    #[test]
+    fn a_schedule_with_fewer_messages_than_its_rate_holds_all_the_same() {
+        let options = Options { rate: Some(vec![1000.0]), duration: Some(0.3), ..Options::default() };
+        let plan = Plan::check(Command::Latency, options).unwrap();
+        let held = |due: u64, unsent| {
+            let mut outcome = Outcome { seconds: 0.3, delivered: 280, unsent, ..Outcome::default() };
+            (0..280).for_each(|_| outcome.latencies.record(1000));
+            (0..due).for_each(|_| outcome.lag.record(1000));
+            Measurement::of(&plan, String::new(), outcome).held
+        };
+        assert_eq!((held(280, 0), held(300, 0), held(280, 1)), (Some(true), Some(false), Some(false)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Worker<'_> {
         let now_ns = self.shared.now_ns();
         let paced = self.plan.paced();
         let due_by_ns = if stage == Stage::Drain { now_ns.min(self.tallies.measure_to_ns - 1) } else { now_ns };
-        let measure_from_ns = self.tallies.measure_from_ns;
+        let measured = self.tallies.measure_from_ns..self.tallies.measure_to_ns;
         let mut unfinished = false;
         for link in &mut self.links {
             let Link { client, out, publisher: Some(publisher), dirty, .. } = link else { continue };
@@ -52,7 +52,7 @@ impl Worker<'_> {
                         publisher.hold(due);
                         break;
                     }
-                    if due >= measure_from_ns {
+                    if measured.contains(&due) {
                         self.lag.record(now_ns - due);
                     }
                     *dirty = true;
