@@ -365,3 +365,76 @@ fn remember(events: &mut VecDeque<Event>, event: Event) {
     }
     events.push_back(event);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use slimline_wire::pb;
+    use slimline_wire::pb::message::MessageType;
+
+    use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::identity::SharedSecret;
+    use crate::message::Credentials;
+    use crate::session::{Direction, SessionConfig};
+
+    fn endpoint(name: &str) -> Endpoint {
+        let identity = SharedSecret::new(name, "0123456789abcdef0123456789abcdef").unwrap();
+        let mut endpoint = Endpoint::new(&name.parse().unwrap(), Credentials::new(identity), Direction::BOTH).unwrap();
+        endpoint.connected(clock());
+        endpoint.subscribe(clock(), &name.parse().unwrap());
+        endpoint
+    }
+
+    /// Carries messages between the two until there are none; subscriptions are acknowledged.
+    fn carry(alice: &mut Endpoint, bobs: &Shared) {
+        let ack = |subscribe: &pb::Subscribe| pb::Message {
+            message_type: Some(MessageType::SubscriptionAck(pb::SubscriptionAck {
+                subscription_id: subscribe.subscription_id,
+                success: true,
+                error: String::new(),
+            })),
+            ..Default::default()
+        };
+        loop {
+            tend(bobs);
+            let (theirs, ours) = (alice.poll_transmit(), bobs.lock().endpoint.poll_transmit());
+            if theirs.is_none() && ours.is_none() {
+                return;
+            }
+            for (message, from_alice) in [(theirs, true), (ours, false)] {
+                let Some(message) = message else { continue };
+                let (message, to_alice) = match &message.message_type {
+                    Some(MessageType::Subscribe(subscribe)) => (ack(subscribe), from_alice),
+                    _ => (message, !from_alice),
+                };
+                if to_alice { alice.handle(clock(), message) } else { bobs.lock().endpoint.handle(clock(), message) }
+            }
+        }
+    }
+
+    /// Whoever does not listen is asked into sessions up to a bound; the next one is closed at once, and its initiator knows.
+    #[test]
+    fn nobody_listens() {
+        let mut alice = endpoint("acme/ns/alice");
+        let bobs = Shared::new(endpoint("acme/ns/bob"), BTreeMap::new(), Vec::new());
+        let mut call = || {
+            let config = SessionConfig::point_to_point();
+            let id = alice.create_session(clock(), config, &"acme/ns/bob".parse().unwrap()).unwrap();
+            carry(&mut alice, &bobs);
+            (id, alice.session(id).unwrap().is_closed())
+        };
+        let (first, closed) = call();
+        assert!(!closed);
+        // As if there were so many already.
+        bobs.lock().arrivals.extend(std::iter::repeat_n(first, 1023));
+        let (_, closed) = call();
+        assert!(closed && bobs.lock().arrivals.len() == 1024);
+        bobs.lock().arrivals.pop_front();
+        let (next, closed) = call();
+        let state = bobs.lock();
+        assert!(!closed && state.arrivals.back() == Some(&next));
+        assert_eq!(state.slots.len(), 2, "of one that was closed nothing stays");
+    }
+}
