@@ -6,6 +6,7 @@
 pub(crate) struct Table<T> {
     /// Generations wrap around at this mask.
     mask: u32,
+    slots_max: u32,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
@@ -21,11 +22,17 @@ pub(crate) const KEY_GENERATION_MASK: u32 = 0x00ff_ffff;
 
 impl<T> Table<T> {
     /// Units: `mask` is all ones in as many bits as generations may use.
-    pub(crate) const fn new(mask: u32) -> Self {
-        Self { mask, slots: Vec::new(), free: Vec::new(), len: 0 }
+    pub(crate) const fn new(mask: u32, slots_max: u32) -> Self {
+        Self { mask, slots_max, slots: Vec::new(), free: Vec::new(), len: 0 }
     }
 
-    /// Puts what `make` builds from (slot, generation) into the most recently freed slot, or a new one.
+    /// Whether every slot there may be is taken, or held.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= self.slots_max as usize
+    }
+
+    /// Puts what `make` builds from (slot, generation) into the most recently freed slot, or a new one; whoever calls has
+    /// asked whether the table [is full](Self::is_full).
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32, u32) -> T) -> (u32, u32) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
@@ -94,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_reused_only_after_its_release_and_under_a_new_generation() {
-        let mut table = Table::new(u32::MAX);
+        let mut table = Table::new(u32::MAX, u32::MAX);
         let (slot, generation) = table.insert(|_, _| "first");
         assert_eq!(table.remove(slot, generation), Some("first"));
         let (other, _) = table.insert(|_, _| "second");
@@ -110,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_second_release_of_one_life_does_nothing() {
-        let mut table = Table::new(u32::MAX);
+        let mut table = Table::new(u32::MAX, u32::MAX);
         let (slot, generation) = table.insert(|_, _| ());
         table.remove(slot, generation);
         table.release(slot, generation);

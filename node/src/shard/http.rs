@@ -69,6 +69,14 @@ impl Core {
                 reason: "node is draining: connect to another or retry",
             };
         }
+        if path == OPEN_CHANNEL_PATH.as_bytes() && self.has_no_room_for_a_connection(slot, generation) {
+            self.counters.streams_refused += 1;
+            return StreamRole::Refused {
+                status: 200,
+                grpc_status: Some(Status::UNAVAILABLE.0),
+                reason: "node is full: connect to another or retry later",
+            };
+        }
         if path == OPEN_CHANNEL_PATH.as_bytes() {
             return self.open_channel(slot, generation, stream, now);
         }
@@ -84,6 +92,13 @@ impl Core {
         }
         // A caller that does not speak gRPC, perhaps a person: answered as HTTP does, when it has said what it wanted.
         StreamRole::Refused { status: 404, grpc_status: None, reason: "not found: try /healthz, or gRPC\n" }
+    }
+
+    /// Whether one more stream would be too many: for the table, or for the memory budget. A transport's first is let in over
+    /// the budget as well, because who was turned away after it got through may not come back (slim-wire §4.5).
+    fn has_no_room_for_a_connection(&self, slot: u32, generation: u32) -> bool {
+        let has_one = || self.transports.get(slot, generation).is_some_and(|entry| !entry.connections.is_empty());
+        self.connections.is_full() || (self.memory.is_over() && has_one())
     }
 
     fn open_channel(&mut self, slot: u32, generation: u32, stream: StreamId, now: Instant) -> StreamRole {
@@ -398,5 +413,62 @@ fn trailers(tx: &mut Tx, stream: StreamId, status: Status, text: &str) {
         percent_encode(text, &mut message);
         let fields = [(&b"grpc-status"[..], code), (b"grpc-message", message.as_slice())];
         tx.h2.headers(stream, fields, true, &mut tx.fill);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::table::Table;
+    use crate::hot::{client_head, connect, core, settings};
+    use crate::memory::Memory;
+    use crate::shard::mesh::mesh;
+    use slimline_wire::h2::{Limits, Role, Send};
+    use std::sync::Arc;
+
+    /// The request of one more stream, as HEADERS.
+    fn another_stream(stream: u32) -> Vec<u8> {
+        let mut client = Send::new(Role::Client, &Limits::default());
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", OPEN_CHANNEL_PATH.as_bytes()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        ];
+        let mut out = Vec::new();
+        client.headers(StreamId::new(stream), fields, false, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_shard_has_no_more_connections_than_routes_can_name() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        core.connections = Table::new(u32::MAX, 2);
+        let ((slot, generation), _) = connect(&mut core, &client_head(), None, now);
+        core.received(slot, generation, &another_stream(3), now);
+        assert_eq!((core.connections.len(), core.counters.streams_refused), (2, 0));
+        core.received(slot, generation, &another_stream(5), now);
+        assert_eq!((core.connections.len(), core.counters.streams_refused), (2, 1));
+        let (slot, generation) = core.open_transport(0, now);
+        core.received(slot, generation, &client_head(), now);
+        assert_eq!((core.connections.len(), core.counters.streams_refused), (2, 2));
+        assert_eq!(core.counters.transport_errors, 0);
+    }
+
+    #[test]
+    fn over_the_memory_budget_a_transport_gets_its_first_stream_and_no_more() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let memory = Arc::new(Memory::new(1000, 1));
+        core.memory = Arc::clone(&memory);
+        memory.note(0, 1001);
+        let ((slot, generation), _) = connect(&mut core, &client_head(), None, now);
+        core.received(slot, generation, &another_stream(3), now);
+        assert_eq!((core.connections.len(), core.counters.streams_refused), (1, 1));
+        memory.note(0, 0);
+        core.received(slot, generation, &another_stream(5), now);
+        assert_eq!((core.connections.len(), core.counters.streams_refused), (2, 1));
     }
 }

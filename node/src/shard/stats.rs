@@ -120,6 +120,8 @@ counters! {
     transport_errors,
     /// Streams reset or refused for the peer's mistake.
     stream_errors,
+    /// Streams refused because the shard has no room for another connection, or the node is over its memory budget.
+    streams_refused,
     /// Connections that negotiated a link.
     links_up,
     /// Link negotiations refused.
