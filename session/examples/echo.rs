@@ -50,7 +50,7 @@ async fn answer(session: SessionHandle) {
     loop {
         match session.recv().await {
             Ok(message) => {
-                if session.publish(message.payload.to_vec()).await.is_ok() {
+                if session.publish(message.payload).await.is_ok() {
                     answered += 1;
                 }
             }
@@ -63,7 +63,7 @@ async fn answer(session: SessionHandle) {
 async fn say(app: &App, text: &str) -> Result<(), Box<dyn Error>> {
     let session = app.create_session(SessionConfig::point_to_point(), &"slimline/demo/echo".parse()?).await?;
     let started = Instant::now();
-    let publication = session.publish(text.as_bytes().to_vec()).await?;
+    let publication = session.publish(text).await?;
     let echo = session.recv_within(Duration::from_secs(10)).await?;
     println!("{} says {:?} after {:.1?}", echo.source, String::from_utf8_lossy(&echo.payload), started.elapsed());
     let delivery = publication.delivered().await?;

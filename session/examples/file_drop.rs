@@ -111,7 +111,7 @@ async fn take(session: &SessionHandle, path: &Path) -> Result<(), Box<dyn Error>
             }
             let verdict = if whole { "arrived whole" } else { "arrived damaged" };
             println!("\n{}: {verdict}", path.display());
-            session.publish(format!("{} octets {verdict}", bar.done).into_bytes()).await?.delivered().await?;
+            session.publish(format!("{} octets {verdict}", bar.done)).await?.delivered().await?;
             session.closed().await;
             return Ok(());
         }

@@ -75,7 +75,7 @@ async fn invite(session: &SessionHandle, guest: &str) {
 
 /// Where nobody hears, the chat goes on: somebody may come (back).
 async fn say(session: &SessionHandle, line: &str) -> Result<(), SessionError> {
-    match session.publish(line.as_bytes().to_vec()).await {
+    match session.publish(line).await {
         Err(SessionError::NobodyOnline) => println!("(nobody is here to read that)"),
         published => drop(published?),
     }

@@ -48,7 +48,7 @@ async fn moderate(app: &App, guest: &str) -> Result<(), Box<dyn Error>> {
     let guest: Name = format!("slimline/demo/{guest}").parse()?;
     session.invite(&guest).await?;
     println!("in the channel: {}", members(&session)?);
-    let delivery = session.publish(b"Hello group!".to_vec()).await?.delivered().await?;
+    let delivery = session.publish("Hello group!").await?.delivered().await?;
     println!("delivered: {}", delivery.is_complete());
     hear(&session).await?;
     session.close().await?; // the channel ends with its moderator
@@ -59,7 +59,7 @@ async fn join(app: &App) -> Result<(), Box<dyn Error>> {
     println!("I am {} and wait to be invited.", app.name());
     let session = app.listen().await?;
     hear(&session).await?;
-    let answer = session.publish(format!("Hello, this is {}!", app.name().components()[2]).into_bytes()).await?;
+    let answer = session.publish(format!("Hello, this is {}!", app.name().components()[2])).await?;
     println!("delivered: {}", answer.delivered().await?.is_complete());
     println!("{}", session.closed().await);
     Ok(())

@@ -50,7 +50,7 @@ async fn serve(app: &App) -> Result<(), Box<dyn Error>> {
                 let number = String::from_utf8_lossy(&message.payload).parse::<u64>();
                 let square = |n| (u128::from(n) * u128::from(n)).to_string();
                 let answer = number.map_or_else(|_| "not a number I know".to_owned(), square);
-                let reply = Publish { metadata: message.metadata, ..Publish::from(answer.into_bytes()) };
+                let reply = Publish { metadata: message.metadata, ..Publish::from(answer) };
                 if session.publish(reply).await.is_err() {
                     return;
                 }
@@ -63,7 +63,7 @@ async fn ask(app: &App, numbers: &[&str]) -> Result<(), Box<dyn Error>> {
     let session = app.create_session(SessionConfig::point_to_point(), &"slimline/demo/squares".parse()?).await?;
     for (index, number) in numbers.iter().enumerate() {
         let metadata = BTreeMap::from([(QUESTION.to_owned(), index.to_string())]);
-        session.publish(Publish { metadata, ..Publish::from(number.as_bytes().to_vec()) }).await?;
+        session.publish(Publish { metadata, ..Publish::from(*number) }).await?;
     }
     collect(&session, numbers).await?;
     session.close().await?;

@@ -44,6 +44,36 @@ impl From<Vec<u8>> for Publish {
     }
 }
 
+impl From<&[u8]> for Publish {
+    fn from(payload: &[u8]) -> Self {
+        payload.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Publish {
+    fn from(payload: &[u8; N]) -> Self {
+        payload.to_vec().into()
+    }
+}
+
+impl From<Bytes> for Publish {
+    fn from(payload: Bytes) -> Self {
+        Vec::from(payload).into()
+    }
+}
+
+impl From<String> for Publish {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<&str> for Publish {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
 impl Session {
     /// Publishes to the peer, to the group, or to one member of it. [`Event::Published`] tells what became of it.
     ///

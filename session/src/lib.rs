@@ -21,7 +21,7 @@
 //!     tokio::spawn(async move {
 //!         while let Ok(message) = session.recv().await {
 //!             println!("{}: {}", message.source, String::from_utf8_lossy(&message.payload));
-//!             let _ = session.publish(b"heard".to_vec()).await;
+//!             let _ = session.publish("heard").await;
 //!         }
 //!     });
 //! }
@@ -39,7 +39,7 @@
 //! let node = ConnectConfig::new("http://127.0.0.1:46357");
 //! let app = App::with_secret("acme/agents/alice", &secret)?.connect(node).await?;
 //! let session = app.create_session(SessionConfig::point_to_point(), &"acme/agents/bob".parse()?).await?;
-//! let publication = session.publish(b"hello".to_vec()).await?;
+//! let publication = session.publish("hello").await?;
 //! let answer = session.recv_within(Duration::from_secs(5)).await?;
 //! println!("{}", String::from_utf8_lossy(&answer.payload));
 //! assert!(publication.delivered().await?.is_complete());
@@ -57,7 +57,7 @@
 //!
 //! let session = app.create_session(SessionConfig::group(), &"acme/agents/room".parse()?).await?;
 //! session.invite(&"acme/agents/bob".parse()?).await?;
-//! let delivery = session.publish(b"Hello group!".to_vec()).await?.delivered().await?;
+//! let delivery = session.publish("Hello group!").await?.delivered().await?;
 //! for (name, outcome) in &delivery.recipients {
 //!     println!("{name}: {outcome:?}");
 //! }
