@@ -1,5 +1,7 @@
 //! The checked plan of a run: every choice made, every impossibility refused.
 
+mod credentials;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,52 +10,6 @@ use crate::error::{BenchError, Result};
 use crate::pace::Arrivals;
 use crate::scenario::{Command, EngineKind, Fanout, Options, Peer, Spread};
 use crate::sizes::Sizes;
-
-/// TLS and the `authorization` header, as the options want them.
-fn credentials(options: &Options, endpoint: &str) -> Result<(Option<Security>, Option<String>)> {
-    let refuse = |reason: String| BenchError::Plan(reason);
-    let slim = options.peer.is_none_or(|peer| peer == Peer::Slim);
-    if !slim && (options.tls || options.basic_auth.is_some()) {
-        return Err(refuse("--tls and --basic-auth belong to --peer slim".into()));
-    }
-    if !options.tls && (options.ca_source.is_some() || options.insecure_skip_verify || options.server_name.is_some()) {
-        return Err(refuse("ca_source, insecure_skip_verify and server_name belong to tls".into()));
-    }
-    let tls = if options.tls {
-        let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-        let host = options.server_name.as_deref().unwrap_or(host);
-        Some(Security::new(host, options.ca_source.as_deref(), options.insecure_skip_verify).map_err(refuse)?)
-    } else {
-        None
-    };
-    let authorization = match &options.basic_auth {
-        None => None,
-        Some(path) => {
-            let wrong = |reason: String| BenchError::Plan(format!("--basic-auth {}: {reason}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-            let pair = text.trim_end_matches(['\r', '\n']);
-            if !pair.contains(':') {
-                return Err(wrong("it does not hold USERNAME:PASSWORD".into()));
-            }
-            Some(format!("Basic {}", base64(pair.as_bytes())))
-        }
-    };
-    Ok((tls, authorization))
-}
-
-/// Base64 with padding (RFC 4648 §4).
-fn base64(octets: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in octets.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, &octet| bits << 8 | u32::from(octet)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
 
 /// Refuses options that the command would not look at.
 fn refuse_idle_options(command: Command, o: &Options) -> Result<()> {
@@ -243,7 +199,7 @@ impl Plan {
         if port.is_none_or(|port| port == 0) {
             return refuse(format!("--node {endpoint}: it is not HOST:PORT"));
         }
-        let (tls, authorization) = credentials(&options, &endpoint)?;
+        let (tls, authorization) = credentials::read(&options, &endpoint)?;
         let behind_socket = match &o.node_stats {
             Some(socket) => crate::node_stats::NodeStats::read(socket)?.process,
             None => None,
@@ -300,8 +256,34 @@ impl Plan {
             repeats: o.repeats.unwrap_or(if command == Command::Capacity { 3 } else { 1 }).max(1),
             options,
         };
+        plan.check_peer()?;
         plan.check_files()?;
         Ok(plan)
+    }
+
+    /// What has no routes, or no way to pick one of several, can carry some topologies only.
+    fn check_peer(&self) -> Result<()> {
+        let refuse = |reason: &str| Err(BenchError::Plan(reason.into()));
+        if self.command == Command::Pingpong {
+            return Ok(());
+        }
+        if self.peer != Peer::Slim && self.fanout == Fanout::One && self.subs > self.names {
+            return refuse("--subs: a relay or NATS server sends to every subscriber of a name: --fanout all");
+        }
+        if self.peer == Peer::Relay {
+            // A publisher is heard by the subscribers of its own number, whatever name it addresses.
+            let heard = if self.spread == Spread::Pair {
+                self.pubs.min(self.names) <= self.subs
+            } else {
+                self.names == 1 || (self.pubs, self.subs) == (1, 1)
+            };
+            if !heard || self.command == Command::Idle {
+                return refuse(
+                    "a relay knows no names: it carries pairs, or publishers whom all their subscribers hear",
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Every connection is a file: enough of them must be allowed.
@@ -339,13 +321,6 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_as_the_rfc_has_it() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn connections_make_threads() {
