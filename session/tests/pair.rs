@@ -380,3 +380,40 @@ fn retransmissions_have_a_rate() {
     assert_eq!(replies(&mut net, 3), 3);
     assert_eq!(net.texts(bob, id), ["said once"]);
 }
+
+/// A request under a name that its identity does not derive is answered by whoever does not mind; by default everybody does.
+#[test]
+fn names_belong_to_identities() {
+    use prost::Message as _;
+    use slimline_session::identity::{Binding, SharedSecret};
+    use slimline_session::{Credentials, NameId};
+    use slimline_wire::pb::message::MessageType;
+    use slimline_wire::pb::{self, SessionMessageType::DiscoveryReply};
+    let of = |name: &str| Credentials::new(SharedSecret::new(name, common::SECRET).unwrap());
+    let as_it_comes = of("acme/ns/bob").binding;
+    for (binding, answers) in [(Binding::Off, 2), (Binding::Warn, 2), (Binding::Enforce, 1), (as_it_comes, 1)] {
+        let mut net = Net::new(1);
+        let eves = of("acme/ns/eve");
+        let eve = net.app_with("acme/ns/eve", eves.clone());
+        let bob = net.app_with("acme/ns/bob", Credentials { binding, ..of("acme/ns/bob") });
+        let now = net.now();
+        let to = net.name(bob).without_id();
+        net.endpoint(eve).create_session(now, SessionConfig::point_to_point(), &to).unwrap();
+        net.run(SECOND);
+        let discovery = |octets: &Vec<u8>| {
+            let mut message = pb::Message::decode(&**octets).unwrap();
+            let Some(MessageType::Publish(publish)) = &mut message.message_type else { return None };
+            let session = publish.session.as_ref().unwrap();
+            let id = session.message_id;
+            let wanted = session.session_message_type() == pb::SessionMessageType::DiscoveryRequest;
+            publish.header.as_mut().unwrap().source = Some(net.name(eve).with_id(NameId(7)).to_wire());
+            wanted.then_some((id, message))
+        };
+        let (id, mut request) = net.carried.iter().find_map(discovery).unwrap();
+        slimline_session::integrity::sign(&mut request, &*eves.provider).unwrap();
+        let now = net.now();
+        net.endpoint(bob).handle(now, request);
+        net.run(SECOND);
+        assert_eq!(net.carried_by(bob, DiscoveryReply, id).len(), answers, "{binding:?}");
+    }
+}
