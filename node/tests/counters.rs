@@ -65,8 +65,8 @@ fn over_the_memory_budget_queues_end_at_high() {
     let mut hoarders = Vec::new();
     while node.counters().cut_memory == 0 {
         let mut client = Client::connect(node.address);
-        for _ in 0..8 {
-            let link = client.link(ConnType::Edge);
+        let links: Vec<_> = (0..8).map(|_| client.link(ConnType::Edge)).collect(); // over the budget there would be one
+        for link in links {
             client.octets(link.stream, &[&[0, 0, 0x3d, 0x09, 0][..], &vec![7; 3_500_000]].concat());
         }
         hoarders.push(client);

@@ -376,8 +376,8 @@ fn a_node_over_its_memory_budget_takes_nobody_new_and_sheds_what_is_large() {
     let mut ended = 0;
     while ended == 0 {
         let Some(mut client) = Client::try_connect(node.address) else { break };
-        for _ in 0..8 {
-            let link = client.link(ConnType::Edge);
+        let links: Vec<_> = (0..8).map(|_| client.link(ConnType::Edge)).collect(); // over the budget there would be one
+        for link in links {
             client.octets(link.stream, &[&[0, 0, 0x3d, 0x09, 0][..], &vec![7; 3_500_000]].concat());
         }
         hoarders.push(client);
