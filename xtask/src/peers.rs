@@ -161,8 +161,9 @@ pub(crate) fn ensure_known(workspace: &Workspace, name: &str) -> Result<()> {
         return Ok(());
     }
     let commit = base.strip_prefix("commit:").unwrap_or(base);
-    let found = commit_sha(workspace, commit);
-    found.map(drop).with_context(|| format!("no target, file or commit `{base}` (cargo xtask help)"))
+    // What git adds to it is its own command line.
+    ensure!(commit_sha(workspace, commit).is_ok(), "no target, file or commit `{base}` (cargo xtask help)");
+    Ok(())
 }
 
 /// A commit's short name.

@@ -331,6 +331,10 @@ pub(super) fn conclude(workspace: &Workspace, flags: &Flags, run: &Run<'_>) -> R
     } else {
         run.folder(workspace)?
     };
+    let mut run = run.clone();
+    if flags.quick {
+        run.caveats.insert(0, "A quick run, to see that all works: its figures say nothing.".into());
+    }
     run.write(workspace, &folder, flags.dry)?;
     println!("recorded: {}", folder.display());
     Ok(clean)

@@ -72,8 +72,8 @@ impl Run<'_> {
         );
         let _ = writeln!(
             out,
-            "* The node stood ready and waited for a CPU {:.1} % of the time in the median, {:.1} % at most: where that is much, \
-             others used the machine, and CPU per message is the figure to trust.",
+            "* The node's threads stood ready and waited for a CPU {:.1} % of the time in the median, {:.1} % at most, all of them added \
+             up: where that is much, others used the machine, and CPU per message is the figure to trust.",
             median(waited) * 100.0,
             waited.iter().copied().fold(0.0, f64::max) * 100.0
         );

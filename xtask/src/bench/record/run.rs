@@ -17,6 +17,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A run to be written.
+#[derive(Clone)]
 pub(crate) struct Run<'a> {
     pub(crate) topic: String,
     pub(crate) question: String,
