@@ -13,9 +13,13 @@ impl Core {
     /// Announces the end on every transport, and ends each connection once its queue is empty.
     pub(crate) fn drain(&mut self, now: Instant) {
         self.draining = true;
-        let transports: Vec<(u32, u32)> =
-            self.transports.iter().map(|transport| (transport.slot, transport.generation)).collect();
-        for (slot, generation) in transports {
+        let in_service: Vec<(u32, u32)> = self
+            .transports
+            .iter()
+            .filter(|transport| transport.closing == Closing::No)
+            .map(|transport| (transport.slot, transport.generation))
+            .collect();
+        for (slot, generation) in in_service {
             self.with_tx(slot, generation, |tx| {
                 tx.h2.goaway(LAST_STREAM, Code::NO_ERROR, b"draining", &mut tx.fill);
             });
@@ -93,5 +97,55 @@ impl Core {
         self.drop_connections(slot, generation);
         self.look_at(slot, generation, now + crate::limits::LINGER);
         self.touch(slot, generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::{client_head, connect, core, settings};
+    use crate::shard::mesh::mesh;
+    use std::sync::Arc;
+
+    /// The last stream that each GOAWAY among these frames names.
+    fn goaways(mut frames: &[u8]) -> Vec<u32> {
+        let mut last = Vec::new();
+        while let Some((head, rest)) = frames.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let (payload, rest) = rest.split_at(length);
+            if head[3] == 7 {
+                last.push(u32::from_be_bytes(payload[..4].try_into().expect("a stream")));
+            }
+            frames = rest;
+        }
+        last
+    }
+
+    #[test]
+    fn a_transport_hears_that_it_is_to_end_and_then_how_far_it_came() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let ((slot, generation), _) = connect(&mut core, &client_head(), None, now);
+        core.quiet = true;
+        core.drain(now);
+        core.drain_progress(now);
+        let transport = core.transports.get(slot, generation).expect("it has not said goodbye yet");
+        assert_eq!(goaways(&transport.tx.fill), [LAST_STREAM.get(), 1]);
+        assert_eq!(transport.closing, Closing::AfterSend);
+    }
+
+    #[test]
+    fn nothing_more_is_said_where_our_half_is_closed() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let ((slot, generation), _) = connect(&mut core, &client_head(), None, now);
+        core.fail_transport(slot, generation, Code::PROTOCOL_ERROR, "the last words", now);
+        let block = core.take_block(slot, generation, now).expect("the last words");
+        let octets = block.len();
+        assert!(core.sent(slot, generation, block, Ok(octets)).is_none());
+        assert!(core.take_block(slot, generation, now).is_none());
+        assert_eq!(core.transports.get(slot, generation).expect("it waits for the peer").closing, Closing::Finishing);
+        core.drain(now);
+        assert!(core.take_block(slot, generation, now).is_none(), "the kernel would answer EPIPE, and we with a reset");
     }
 }

@@ -180,7 +180,6 @@ impl Core {
         self.with_tx(slot, generation, |tx| tx.h2.close(stream));
         rx.h2.close(stream);
         self.held.give(rx.forget(stream));
-        self.transport_idle_check(slot, generation);
     }
 
     fn refuse(
@@ -256,7 +255,6 @@ impl Core {
             tx.h2.close(stream);
         });
         self.held.give(rx.forget(stream));
-        self.transport_idle_check(slot, generation);
     }
 
     /// Ends a connection once everything it has queued is sent: nothing new is queued, and its routes go now.
@@ -367,21 +365,6 @@ impl Core {
                 rx.h2.close(stream);
                 self.held.give(rx.forget(stream));
             }
-            self.transport_idle_check(slot, generation);
-        }
-    }
-
-    /// A draining transport without streams may go.
-    fn transport_idle_check(&mut self, slot: u32, generation: u32) {
-        if !self.draining {
-            return;
-        }
-        if let Some(transport) = self.transports.get_mut(slot, generation)
-            && transport.connections.is_empty()
-            && transport.closing == Closing::No
-        {
-            transport.closing = Closing::AfterSend;
-            self.touch(slot, generation);
         }
     }
 
