@@ -17,6 +17,9 @@ pub(crate) const MESH_OCTETS_MAX: usize = 7 * 1024 * 1024;
 /// Outputs one publish makes in one turn; a larger fan-out goes on in the next.
 pub(crate) const OUTPUTS_PER_TURN: usize = 256;
 
+/// Next hops that have just left, and are passed over in search of one that has not.
+pub(crate) const CHOICES_MAX: usize = 1024;
+
 /// Output of a shard that is worth a visit to the kernel even while there is more to read.
 pub(crate) const FLUSH_OCTETS: usize = 64 * 1024;
 

@@ -5,7 +5,7 @@ use super::receive::Flow;
 use super::subscribe::Sort;
 use crate::conn::connection::{Pressure, Wait};
 use crate::io::Shared;
-use crate::limits::{GATHER_OCTETS_MIN, OUTPUTS_PER_TURN};
+use crate::limits::{CHOICES_MAX, GATHER_OCTETS_MIN, OUTPUTS_PER_TURN};
 use slimline_fib::{ConnId, FanoutCursor, MatchFilter};
 use slimline_wire::message::{Bounds, Header, MessageView, parse_within};
 use slimline_wire::{ConnType, Name};
@@ -244,14 +244,23 @@ impl Core {
     }
 
     /// Whose turn it is among those who hold `name`; connections of this shard that are no more, which the replica has not
-    /// heard of yet, are passed over once.
+    /// heard of yet, are passed over.
     #[inline]
     pub(crate) fn choose(&mut self, name: &Name, from: ConnId, filter: MatchFilter) -> Option<ConnId> {
         let hop = self.fib.match_one(name, from, filter)?;
-        if self.has_left(hop) {
-            return self.fib.match_one(name, from, filter).filter(|&next| !self.has_left(next));
+        if self.has_left(hop) { self.choose_another(hop, name, from, filter) } else { Some(hop) }
+    }
+
+    /// Goes on from one that has left until somebody is there, or until it is that one's turn again.
+    #[cold]
+    fn choose_another(&mut self, first: ConnId, name: &Name, from: ConnId, filter: MatchFilter) -> Option<ConnId> {
+        for _ in 0..CHOICES_MAX {
+            let hop = self.fib.match_one(name, from, filter).filter(|&hop| hop != first)?;
+            if !self.has_left(hop) {
+                return Some(hop);
+            }
         }
-        Some(hop)
+        None
     }
 
     /// Whether `hop` is a connection of this shard that is no more, which the replica has not heard of yet.
@@ -275,5 +284,36 @@ impl Core {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::{client_head, connect, core, settings};
+    use crate::shard::mesh::mesh;
+    use slimline_fib::Delta;
+    use slimline_wire::{NameId, Prefix};
+    use std::sync::Arc;
+
+    #[test]
+    fn however_many_have_left_whoever_is_still_there_is_chosen() {
+        let now = Instant::now();
+        let mut core = core(0, mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let name = Name { prefix: Prefix([1, 2, 3]), id: NameId(4) };
+        let (_, from) = connect(&mut core, &client_head(), None, now);
+        let instances: Vec<ConnId> = (0..6).map(|_| connect(&mut core, &client_head(), None, now).1).collect();
+        for &conn in &instances {
+            core.fib.apply(&Delta::Add { name, conn, kind: ConnType::Edge });
+        }
+        // They leave one after the other, and the replica hears of none.
+        for (left, conn) in instances.iter().enumerate() {
+            for _ in 0..instances.len() {
+                let hop = core.choose(&name, from, MatchFilter::default());
+                assert!(hop.is_some_and(|hop| instances[left..].contains(&hop)), "{left} have left: {hop:?}");
+            }
+            core.forget_connection(conn.slot, conn.generation);
+        }
+        assert_eq!(core.choose(&name, from, MatchFilter::default()), None);
     }
 }
