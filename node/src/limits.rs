@@ -38,7 +38,7 @@ pub(crate) const TRANSPORT_OCTETS: usize = 8 * 1024;
 pub(crate) const CONNECTION_OCTETS: usize = 4 * 1024;
 pub(crate) const NAME_OCTETS: usize = 64;
 
-/// A shard whose holdings changed by this much tells the others.
+/// A shard whose holdings changed by this much, or by less where the budget is small, tells the others.
 pub(crate) const MEMORY_STEP_OCTETS: usize = 256 * 1024;
 
 /// Octets of output a transport collects while a send is in flight; beyond it frames wait in their stream's own queue.

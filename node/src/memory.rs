@@ -2,6 +2,7 @@
 //!
 //! Over the budget nobody new is let in (see `gate`), queues end at `high`, and large incomplete messages end their stream.
 
+use crate::limits::MEMORY_STEP_OCTETS;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(crate) struct Memory {
     octets_max: usize,
+    step: usize,
     held: Box<[CachePadded<AtomicUsize>]>,
     is_over: AtomicBool,
 }
@@ -17,6 +19,7 @@ impl Memory {
     pub(crate) fn new(octets_max: usize, shards: usize) -> Self {
         Self {
             octets_max,
+            step: (octets_max / 8 / shards).clamp(1, MEMORY_STEP_OCTETS),
             held: (0..shards).map(|_| CachePadded::default()).collect(),
             is_over: AtomicBool::new(false),
         }
@@ -25,6 +28,13 @@ impl Memory {
     /// No budget at all.
     pub(crate) fn unlimited() -> Self {
         Self::new(usize::MAX, 1)
+    }
+
+    /// By how much a shard's holdings change before it says so: what all of them together have not said is no more than an
+    /// eighth of the budget, or a node that holds nothing any more could stay over it for ever.
+    #[inline]
+    pub(crate) const fn step(&self) -> usize {
+        self.step
     }
 
     /// A shard now holds so many octets; true if the node is over its budget since this call.
@@ -94,6 +104,24 @@ mod tests {
         assert!(memory.is_over(), "701 of 800 is not yet seven eighths");
         memory.note(0, 399);
         assert!(!memory.is_over());
+    }
+
+    #[test]
+    fn many_shards_that_hold_nothing_any_more_are_under_a_small_budget() {
+        for (budget, shards) in [(16 << 20, 256), (16 << 20, 64), (64 << 20, 8), (1 << 30, 256)] {
+            let memory = Memory::new(budget, shards);
+            let mut said = vec![0; shards];
+            let mut hold = |shard: usize, octets: usize| {
+                if octets.abs_diff(said[shard]) >= memory.step() {
+                    said[shard] = octets;
+                    memory.note(shard, octets);
+                }
+            };
+            (0..shards).for_each(|shard| hold(shard, budget)); // too much, and then just so much that it is not worth a word
+            (0..shards).for_each(|shard| hold(shard, memory.step() - 1));
+            (0..shards).for_each(|shard| hold(shard, 0));
+            assert!(!memory.is_over(), "{budget} octets, {shards} shards: {} said", memory.octets());
+        }
     }
 
     #[test]

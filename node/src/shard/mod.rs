@@ -23,7 +23,7 @@ use self::stats::{Published, ShardReport};
 use crate::control::{Order, Orders, Request, RequestKind};
 use crate::gate::Gate;
 use crate::io::{Done, Ended, Io, Key};
-use crate::limits::{DELTAS_PER_TURN, GATE_PAUSE, MEMORY_STEP_OCTETS, REARMS_PER_TURN, TICK};
+use crate::limits::{DELTAS_PER_TURN, GATE_PAUSE, REARMS_PER_TURN, TICK};
 use crate::mesh::{Doorbell, LogReader};
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
@@ -394,7 +394,7 @@ impl<I: Io> Shard<I> {
     /// Publishes to control and to the other shards what this turn left for them.
     fn tell_others(&mut self) {
         let held = self.core.octets_held();
-        if held.abs_diff(self.held_noted) >= MEMORY_STEP_OCTETS {
+        if held.abs_diff(self.held_noted) >= self.core.memory.step() {
             self.held_noted = held;
             if self.core.memory.note(usize::from(self.core.index), held) {
                 self.fellows.bells[0].ring(); // who keeps the listeners
