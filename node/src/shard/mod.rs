@@ -253,7 +253,8 @@ impl<I: Io> Shard<I> {
             Done::Accepted { listener, socket } => self.place(listener, socket, now),
             Done::AcceptFailed { listener, error } => {
                 tracing::warn!(listener, %error, "accept failed: too many open files, or out of memory?");
-                if !self.core.quiet {
+                // Told late, it may be about a listener that has been closed meanwhile.
+                if !self.core.quiet && self.gate.as_ref().is_none_or(Gate::is_open) {
                     self.deaf.push(listener);
                 }
             }
@@ -465,5 +466,45 @@ impl<I: Io> Shard<I> {
             });
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hot::{core, settings};
+    use crate::io::IoOptions;
+    use crate::io::sim::{Faults, SimNet};
+    use crate::listen::listen;
+    use crate::mesh::delta_log;
+    use slimline_config::Listen;
+
+    #[test]
+    fn a_failure_to_accept_that_is_told_after_the_listeners_closed_changes_nothing() {
+        let now = Instant::now();
+        let net = SimNet::new(1, Faults::NONE);
+        let mut io = net.engine(&IoOptions::default()).expect("an engine");
+        io.listen(0, net.listener().expect("a stand-in").0);
+        let at = Listen::Tcp("127.0.0.1:0".parse().expect("an address"));
+        let listener = listen(&at, 16).expect("a free port");
+        let full_at_once = Gate::new(&[(at, &listener)], 16, 0).expect("files");
+        let (writer, mut readers) = delta_log([|| ()], || (), 4);
+        let orders = Orders::default();
+        let fellows = Fellows {
+            loads: [AtomicUsize::new(0)].into(),
+            orders: vec![Arc::clone(&orders)],
+            bells: vec![writer.doorbell_of(0)],
+            control: writer.doorbell(),
+        };
+        let (deltas, fellows, published) = (readers.remove(0), Arc::new(fellows), Arc::default());
+        let core = core(0, mesh::mesh(1).remove(0), &Arc::new(settings(false)), now);
+        let mut shard = Shard::new(core, io, ShardParts { deltas, orders, fellows, published, now });
+        shard.keep_gate(full_at_once);
+        assert_eq!(shard.work(now), Turn::On);
+        assert_eq!(shard.core.counters.listeners_closed, 1);
+        let error = io::Error::from_raw_os_error(libc::ENOSPC);
+        shard.done.push_back(Done::AcceptFailed { listener: 0, error });
+        assert_eq!(shard.work(now), Turn::On);
+        assert_eq!(shard.work(now + TICK), Turn::On, "nobody accepts where nobody listens");
     }
 }
