@@ -127,7 +127,7 @@ impl Core {
             }
             if hop.shard == self.index {
                 self.enqueue(hop.slot, hop.generation, &outgoing, now);
-            } else if self.mesh.must_wait(usize::from(hop.shard), message.len())
+            } else if self.mesh.awaits_news(usize::from(hop.shard))
                 || !self.mesh.send_one(from, filter, hop, false, &outgoing)
             {
                 return Flow::Park(Wait::Shard(hop.shard), FanoutCursor::default(), true);

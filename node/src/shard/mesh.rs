@@ -152,11 +152,16 @@ impl MeshPort {
         }
     }
 
-    /// Whether a message of so many octets has to wait before it can go to `shard`: for room, or for news of a congestion
-    /// there that are under way. Without the latter a shard that reads on while it is congested would be sent to until its
-    /// turn ends and the news leave.
+    /// Whether a message of so many octets has to wait before it can go to `shard`: for news, or for room.
     pub(crate) fn must_wait(&mut self, shard: usize, octets: usize) -> bool {
-        self.congestions[shard].load(Ordering::Acquire) != self.heard[shard] || !self.has_room(shard, octets)
+        self.awaits_news(shard) || !self.has_room(shard, octets)
+    }
+
+    /// Whether news of a congestion in `shard` are under way. Without a look at this, a shard that reads on while one of its
+    /// connections is congested would be sent to until its turn ends and the news leave.
+    #[inline]
+    pub(crate) fn awaits_news(&self, shard: usize) -> bool {
+        self.congestions[shard].load(Ordering::Acquire) != self.heard[shard]
     }
 
     fn has_room(&mut self, shard: usize, octets: usize) -> bool {
@@ -171,7 +176,8 @@ impl MeshPort {
     }
 
     /// Sends a message to one connection of another shard, which chooses anew if that one has gone, unless this is such a
-    /// choice (`again`); false when there is no room. Whether it [must wait](Self::must_wait) the caller has asked.
+    /// choice (`again`); false when there is no room. Whether there
+    /// [are news](Self::awaits_news) the caller has asked.
     pub(crate) fn send_one(
         &mut self,
         from: ConnId,
