@@ -40,7 +40,7 @@ pub struct Io {
     pub recv_buf_octets: u32,
     /// How long a shard looks for work before it sleeps.
     pub spin_us: u32,
-    /// Age of the oldest unsent octet at which a send is made, however busy the turn.
+    /// Age of the oldest unsent octet at which a send is made, however busy the shard; zero sends at the end of every turn.
     pub flush_us: u32,
     /// A kernel thread that polls the submission queue.
     pub sqpoll: bool,
@@ -56,7 +56,7 @@ impl Default for Io {
             recv_buf_count: 64,
             recv_buf_octets: 64 << 10,
             spin_us: 0,
-            flush_us: 50,
+            flush_us: 0,
             sqpoll: false,
             send_zc: false,
         }

@@ -91,7 +91,7 @@ impl SimNode {
         let wake_control = move || ring_control.store(true, Ordering::Relaxed);
         let batches_max = if dice.happens(300) { 2 } else { LOG_BATCHES_MAX };
         let (writer, readers) = delta_log(wakes.collect::<Vec<_>>(), wake_control, batches_max);
-        let settings = settings(shape);
+        let settings = settings(shape, if dice.happens(500) { FLUSH_LATER } else { Duration::ZERO });
         let orders: Vec<Orders> = (0..count).map(|_| Orders::default()).collect();
         let queue_max = if dice.happens(300) { 2 } else { 1024 };
         let requests: Vec<Arc<ArrayQueue<Request>>> =
@@ -267,15 +267,19 @@ fn io_options(dice: &mut Dice) -> IoOptions {
     IoOptions { recv_buf_octets, recv_buf_count: 8, ..IoOptions::small() }
 }
 
-fn settings(shape: &Shape) -> Arc<Settings> {
+fn settings(shape: &Shape, flush: Duration) -> Arc<Settings> {
     const CONFIG: &str = "services:\n  slim/0:\n    dataplane:\n      servers:\n        - endpoint: \"127.0.0.1:0\"\n          tls: {insecure: true}\n";
     let config = slimline_config::parse(CONFIG, "simulation", &|_: &str| None).expect("a configuration");
     let mut settings = Settings::of(&config.services[0], &config.slimline);
     settings.listeners[0].slow_reader = shape.slow_reader;
     settings.require_header_mac = !shape.is_lax;
     settings.full_mesh = shape.is_full_mesh;
+    settings.flush = flush;
     Arc::new(settings)
 }
+
+/// How long output may wait for company, where it may.
+const FLUSH_LATER: Duration = Duration::from_micros(50);
 
 /// Nobody stalls, nobody is cut: whoever waits is waited for, and nothing may be lost.
 pub(super) const PATIENT: SlowReader = SlowReader {

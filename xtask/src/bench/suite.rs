@@ -167,9 +167,11 @@ pub(crate) const RECORDINGS: &[Recording] = &[
                 Part::new("throughput", &["slimline", "slimline:shards: 1, io: {disable: [bundles]}"], 7)
                     .called("bundles")
                     .cases(&["1->1, 16384 B", "64->64, 256 B"]),
-                Part::new("throughput", &["slimline", "without:flush", "slimline:shards: 1, io: {flush_us: 0}"], 7)
+                Part::new("throughput", &["slimline", "without:flush", "slimline:shards: 1, io: {flush_us: 50}"], 7)
                     .called("flush")
                     .cases(&["1->1, 256 B", "64->64, 256 B"]),
+                Part::new("latency", &["slimline", "slimline:shards: 1, io: {flush_us: 50}"], 7)
+                    .called("flush-by-load"),
                 Part::new("throughput", &["slimline", "without:gather"], 7)
                     .called("gather")
                     .cases(&["1->1, 16384 B", "1->8, 16384 B"]),
