@@ -91,9 +91,9 @@ impl SimNode {
         let wake_control = move || ring_control.store(true, Ordering::Relaxed);
         let batches_max = if dice.happens(300) { 2 } else { LOG_BATCHES_MAX };
         let (writer, readers) = delta_log(wakes.collect::<Vec<_>>(), wake_control, batches_max);
-        let settings = settings(shape, if dice.happens(500) { FLUSH_LATER } else { Duration::ZERO });
         let orders: Vec<Orders> = (0..count).map(|_| Orders::default()).collect();
         let queue_max = if dice.happens(300) { 2 } else { 1024 };
+        let settings = settings(shape, if dice.happens(500) { FLUSH_LATER } else { Duration::ZERO });
         let requests: Vec<Arc<ArrayQueue<Request>>> =
             (0..count).map(|_| Arc::new(ArrayQueue::new(queue_max))).collect();
         let inventory = Arc::<Inventory>::default();
