@@ -301,6 +301,17 @@ impl Session {
             return Err(Refused::TooOften); // each costs everybody a commit
         }
         self.answered.note(&incoming.source, incoming.message_id);
+        // Whoever asks with another key package did not take the answer to the last, and will not: it does not keep us for
+        // as long as the retries last. The others' acknowledgements are still waited for.
+        let is_past = |active: &mut Exchange| {
+            matches!(&active.task, Task::Readmit { member, package, .. } if *member == who && *package != request.key_package)
+                && active.waiting.iter().all(|silent| *silent == who)
+        };
+        if let Some(mut active) = self.active.take_if(is_past) {
+            active.waiting.clear();
+            active.direct = None;
+            self.advance(active, now);
+        }
         // A newer request replaces an older one that still waits.
         self.tasks.retain(|(_, task)| !matches!(task, Task::Readmit { member, .. } if *member == who));
         let package = request.key_package.clone();
