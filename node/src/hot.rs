@@ -132,12 +132,24 @@ pub(crate) fn connect(core: &mut Core, head: &[u8], mac: Option<Box<HeaderMac>>,
 /// How a client with wide windows opens its transport and stream 1.
 #[cfg(test)]
 pub(crate) fn client_head() -> Vec<u8> {
-    use slimline_wire::grpc::OPEN_CHANNEL_PATH;
     use slimline_wire::h2::{Limits, Role, Send, StreamId};
     let limits = Limits { initial_window: 1 << 30, transport_window: 1 << 30, ..Limits::default() };
     let mut client = Send::new(Role::Client, &limits);
     let mut out = Vec::new();
     client.start(&mut out);
+    client.open(StreamId::new(1));
+    client_request(&mut client, StreamId::new(1), &mut out);
+    out
+}
+
+/// The request of an OpenChannel stream, as HEADERS.
+#[cfg(test)]
+pub(crate) fn client_request(
+    client: &mut slimline_wire::h2::Send,
+    stream: slimline_wire::h2::StreamId,
+    out: &mut Vec<u8>,
+) {
+    use slimline_wire::grpc::OPEN_CHANNEL_PATH;
     let fields: [(&[u8], &[u8]); 5] = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -145,9 +157,7 @@ pub(crate) fn client_head() -> Vec<u8> {
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
     ];
-    client.open(StreamId::new(1));
-    client.headers(StreamId::new(1), fields, false, &mut out);
-    out
+    client.headers(stream, fields, false, out);
 }
 
 /// All defaults.

@@ -311,7 +311,7 @@ impl SlowReader {
             return Err(written.help("a message of the largest size allowed has to fit into an empty queue"));
         }
         let high = octets(raw.high.clone(), default.high.min(hard_cap), KIB..=hard_cap)?;
-        let low = octets(raw.low.clone(), default.low.min(high / 2), 1..=high - 1)?; // no queue is below 0;
+        let low = octets(raw.low.clone(), default.low.min(high / 2), 1..=high - 1)?; // no queue is below 0
         let policy = or(raw.policy.clone(), default.policy);
         let stall_after = match (policy, &raw.stall_after) {
             (SlowReaderPolicy::Drop, Some(written)) if !written.value.is_zero() => {

@@ -403,7 +403,7 @@ fn trailers(tx: &mut Tx, stream: StreamId, status: Status, text: &str) {
 mod tests {
     use super::*;
     use crate::conn::table::Table;
-    use crate::hot::{client_head, connect, core, settings};
+    use crate::hot::{client_head, client_request, connect, core, settings};
     use crate::memory::Memory;
     use crate::shard::mesh::mesh;
     use slimline_wire::h2::{Limits, Role, Send};
@@ -412,15 +412,8 @@ mod tests {
     /// The request of one more stream, as HEADERS.
     fn another_stream(stream: u32) -> Vec<u8> {
         let mut client = Send::new(Role::Client, &Limits::default());
-        let fields: [(&[u8], &[u8]); 5] = [
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", OPEN_CHANNEL_PATH.as_bytes()),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-        ];
         let mut out = Vec::new();
-        client.headers(StreamId::new(stream), fields, false, &mut out);
+        client_request(&mut client, StreamId::new(stream), &mut out);
         out
     }
 
