@@ -54,10 +54,11 @@ pub(super) async fn drive(
     config: ConnectConfig,
     identity: Identity,
     connection: (Incoming, Outgoing),
-    mut store: Option<Store>,
+    store: Option<Store>,
 ) {
     // What holds until the end comes in order: a runtime that is dropped ends its tasks in the middle.
     let mut driver = Driver { shared: shared.clone(), why: SessionError::RuntimeGone };
+    let mut store = store; // declared after it, hence gone before it tells: whoever hears of the end may open the file
     let why = serve(&shared, &config, &identity, connection, &mut store).await;
     if let Err(error) = keep(&shared, &mut store).await {
         tracing::error!(%error, "what changed last is not in the store");
